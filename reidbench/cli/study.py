@@ -83,20 +83,20 @@ def study(
         files = StudyFiles(run_study(trainings, executor), trainings.machine)
         page = html or files.result.folder / PAGE
     print_report(default_parts("study_sections", files.records, files))
-    written = True
+    page_failed = False
     try:
         if page:
             write_page(files, page)
             print_line(console, f"page: {page}")
     except Exception as error:  # the table is printed, and nothing of the study is lost
         print_line(console, f"the page was not written: {describe_error(error)}")
-        written = not html
-    if not written or any(record.status != "ok" for record in files.records):
+        page_failed = html is not None
+    if page_failed or any(record.status != "ok" for record in files.records):
         raise typer.Exit(1)
 
 
 def _read_finished(folder: Path) -> StudyResult:
-    """Return the study of a folder; raises DataError where it is none, and where a published one contradicts itself."""
+    """Return the study of a folder; raises DataError where it is none, and where files of a published one disagree."""
     from reidbench.errors import DataError
     from reidbench.leaderboard.published_studies import study_problems
     from reidbench.studies.study import STUDY_FILE, read_study
@@ -106,5 +106,5 @@ def _read_finished(folder: Path) -> StudyResult:
     result = read_study(folder.resolve())
     published = any(run.parent == result.folder for run in result.runs)
     if published and (problems := [*map(str, study_problems(result))]):
-        raise DataError("\n".join([f"{folder}: contradicts itself:", *problems[:5]]))
+        raise DataError("\n".join([f"{folder}: its files contradict one another:", *problems[:5]]))
     return result

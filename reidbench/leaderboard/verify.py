@@ -204,7 +204,7 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
 
 
 def _network_key(record: RunRecord) -> tuple[str, str]:
-    """Return what runs of one network and view have in common; an untrained network depends on its seed alone."""
+    """Return what runs of one network and view have in common; an untrained one depends on backbone and seed alone."""
     untrained = f"{record.items['backbone'].spec} {record.job.seed}"
     return untrained if record.items["loss"].spec == "none" else record.train_id, str(record.evaluation.views)
 
