@@ -2,10 +2,13 @@
 
     python benchmarks/planned_differences.py table1
     python benchmarks/planned_differences.py steps
+    python benchmarks/planned_differences.py ablation
 
 Reads records and ranks in ``leaderboards/studies``. ``table1``: Table 1 of Hermans et al. 2017, families of its cells,
 and how much of the order of the cells agrees. ``steps``: batch hard under the Euclidean distance against classification
-under XQDA after 300, 1,000 and 3,000 steps. p values are Holm's over the differences of one table (docs/study.md).
+under XQDA after 300, 1,000 and 3,000 steps. ``ablation``: how the differences between three losses change with the
+length of the embedding and with the form of the batch. p values are Holm's over the differences of one table
+(docs/study.md).
 """
 
 from __future__ import annotations
@@ -35,6 +38,12 @@ PLANNED = [  # of Table 1, committed when six of its 111 runs had ended
     ("batch_hard, soft", "batch_hard, 4 margins"),
     ("triplet_ohm, 5 margins", "triplet, 5 margins"),
 ]
+SETTINGS = {  # of the ablation, fixed before the runs of the last three: label, network and recipe of each study
+    "steps_300": ("128 values, 18×4", "tiny", "quick(steps=300)"),
+    "dim_64": ("64 values, 18×4", "tiny(embedding_dim=64)", "quick(steps=300)"),
+    "dim_512": ("512 values, 18×4", "tiny(embedding_dim=512)", "quick(steps=300)"),
+    "p9_k8": ("128 values, 9×8", "tiny", "quick(steps=300, p=9, k=8)"),
+}
 
 
 def mean_and_sd(scores: Scores) -> str:
@@ -43,7 +52,12 @@ def mean_and_sd(scores: Scores) -> str:
     return f"{by_seed.mean():.2f} ± {by_seed.std(ddof=1):.2f}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def print_planned(planned: Sequence[tuple[str, str, Pair, int]], published: Sequence[float] = ()) -> None:
+def print_planned(
+    planned: Sequence[tuple[str, str, Pair, int]],
+    published: Sequence[float] = (),
+    more: str = "better",
+    less: str = "worse",
+) -> None:
     """Print differences as a table in Markdown, with Holm's p values over them, and the paper's beside them."""
     paper = " the paper |" * bool(published)
     print(f"\n| difference | points of mAP | 95 % interval, by itself | p (Holm) | verdict |{paper}")
@@ -51,7 +65,7 @@ def print_planned(planned: Sequence[tuple[str, str, Pair, int]], published: Sequ
     adjusted = holm([pair.p for *_, pair, _ in planned])
     for number, ((a, b, pair, sign), p) in enumerate(zip(planned, adjusted, strict=True)):
         gain = Difference.of(pair, sign)
-        verdict = "not told apart" if p > ALPHA else "better" if gain.gap > 0 else "worse"
+        verdict = "not told apart" if p > ALPHA else more if gain.gap > 0 else less
         shown = f"{gain.gap:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {'below 0.0001' if p < 5e-5 else f'{p:.4f}'}"
         theirs = f" {published[number]:+.2f} |" if published else ""
         print(f"| {a} - {b} | {shown} | {verdict} |{theirs}")
@@ -121,5 +135,25 @@ def steps() -> None:
     print_planned(planned)
 
 
+def ablation() -> None:
+    """Print three losses with other embeddings and batches, and how the differences between them change."""
+    losses = ("lifted_generalized", "batch_hard", "classification")
+    print(f"| embedding, batch | {' | '.join(f'`{loss}`' for loss in losses)} |\n|---{'|---' * len(losses)}|")
+    gaps = {}
+    for study, (label, backbone, recipe) in SETTINGS.items():
+        runs = Runs(str(STUDIES / study), seeds=3)
+        scores = {loss: runs.scores(synthetic(loss, recipe=recipe, backbone=backbone)) for loss in losses}
+        print(f"| {label} | {' | '.join(mean_and_sd(each) for each in scores.values())} |")
+        for a, b in itertools.combinations(losses, 2):
+            gaps[f"{a} over {b}", label] = scores[a].minus(scores[b])
+    named = {f"{pair}: {label}": gap for (pair, label), gap in gaps.items()}
+    pairs, (basis, *changed) = pairs_of(named), [label for label, *_ in SETTINGS.values()]
+    planned = []
+    for label, (a, b) in itertools.product(changed, itertools.combinations(losses, 2)):
+        pair = f"{a} over {b}"
+        planned.append((f"{pair}: {label}", basis, *pairs[f"{pair}: {label}", f"{pair}: {basis}"]))
+    print_planned(planned, more="larger", less="smaller")
+
+
 if __name__ == "__main__":
-    {"table1": table1, "steps": steps}[sys.argv[1]]()
+    {"table1": table1, "steps": steps, "ablation": ablation}[sys.argv[1]]()

@@ -195,16 +195,18 @@ class Request:
     metric: str = "euclidean"
     rerank: str = "none"
     seeds: int = 3
+    backbone: str = "tiny"
 
     def __str__(self) -> str:
-        options = [each for each in (self.metric, self.rerank) if each not in ("euclidean", "none")]
+        options = [
+            each for each in (self.backbone, self.metric, self.rerank) if each not in ("tiny", "euclidean", "none")
+        ]
         return listed([f"{self.loss} on {self.protocol}", self.recipe, *options])
 
     def matches(self, record: RunRecord) -> bool:
-        """Return whether a run is one of these, of any seed, with the network ``tiny``."""
-        texts = [(kind, getattr(self, kind)) for kind in ("loss", "protocol", "recipe", "metric", "rerank")]
-        texts.append(("backbone", "tiny"))
-        return all(text in (record.items[kind].given, record.items[kind].short) for kind, text in texts)
+        """Return whether a run is one of these, of any seed."""
+        kinds = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
+        return all(getattr(self, kind) in (record.items[kind].given, record.items[kind].short) for kind in kinds)
 
 
 class Runs:
