@@ -104,12 +104,12 @@ def test_an_installed_suite_is_found_by_name(child, tmp_path):
     assert done.stdout.strip().endswith("reidbench_leaderboards/synthetic.toml"), done.stderr
 
 
-def test_a_third_party_package_adds_a_loss(wheel, tmp_path):
+def test_a_third_party_package_adds_a_loss(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(THIRD_PARTY, source)
     lines = [line for line in (source / "somebodys_losses.py").read_text().splitlines() if line.strip()]
     assert len(lines[lines.index("class CentrePull(Loss):") :]) <= 15
-    python = environment(tmp_path / "child", wheel, build(source, tmp_path / "wheels"))
+    python = environment(tmp_path / "child", build(source, tmp_path / "wheels"), checkout=True)
     (row,) = [item for item in list_items(python, tmp_path) if item["name"] == "centre_pull"]
     found = [row[name] for name in ("kind", "distribution", "version", "state")]
     assert found == ["loss", "somebodys-losses", "1.2.3", "ok"]

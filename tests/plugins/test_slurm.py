@@ -1,6 +1,7 @@
 """The executor slurm: a Slurm made of four scripts, and a real one of two nodes on loopback where it is installed."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -36,6 +37,7 @@ def _fast(monkeypatch):
     monkeypatch.setattr("reidbench_executors.commands.SETTLE_SECONDS", 1)
 
 
+@pytest.mark.skipif(bool(shutil.which("slurmctld")), reason="a real Slurm is installed, and runs the same task below")
 def test_slurm_gives_the_scores_of_this_process(tmp_path, fake_slurm):
     there, here = (runs.plan(folder, runs.JOBS[1:]) for folder in (tmp_path, tmp_path / "here"))
     assert runs.scores(there, build("executor", SPEC)) == runs.scores(here)
