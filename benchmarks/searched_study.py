@@ -1,0 +1,86 @@
+"""Print a published study with searches as its page has it, and draw its picture.
+
+    python benchmarks/searched_study.py losses
+    python benchmarks/searched_study.py losses docs/images/losses.png
+
+Reads records, ranks and trials in ``leaderboards/studies``. The first table has the scores of each loss with searched
+and with default options, and the study's own verdicts (docs/study.md); the second has what the searches chose.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from reidbench_reports.study import spec_values
+from reidbench_reports.study_charts import scores
+from scaled_runs import Difference, listed
+
+import reidbench
+from reidbench import mean_and_sd
+from reidbench.reports.chart_figures import chart_figure
+from reidbench.studies.comparison import Comparison, Pair
+from reidbench.studies.page import compare_study
+from reidbench.studies.study import StudyResult
+
+STUDIES = Path(__file__).parents[1] / "leaderboards" / "studies"
+
+
+def percent(values: Iterable[float]) -> str:
+    """Return mean and standard deviation of fractions, in percent, in one word."""
+    mean, sd = mean_and_sd(values)
+    return f"{100 * mean:.2f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{100 * (sd or 0):.2f}"
+
+
+def difference(pair: Pair | None) -> str:
+    """Return a difference in points with its 95 % interval by itself."""
+    return str(Difference.of(pair)) if pair else "–"
+
+
+def print_scores(result: StudyResult, comparison: Comparison) -> None:
+    """Print the scores of each loss, what tuning gains, and the difference to the reference."""
+    against = result.study.against
+    print(f"| loss | tuned | default | tuned - default | tuned - {against} | verdict | may be the best |")
+    print(f"|---{'|---' * 6}|")
+    by_loss = {each.loss: each for each in result.losses}
+    primary = result.losses[0].finals[0].record.evaluation.primary
+    for each in comparison.losses:
+        default = percent(final.record.scores[primary] for final in by_loss[each.name].defaults)
+        tuned = percent(each.scores) if by_loss[each.name].trials else "–"
+        gain, gap = comparison.gains.get(each.name), comparison.against.get(each.name)
+        verdict = gap.verdict if gap else "–"
+        best = each.outside or ("yes" if each.may_be_best else "no")
+        print(f"| `{each.name}` | {tuned} | {default} | {difference(gain)} | {difference(gap)} | {verdict} | {best} |")
+
+
+def print_choices(result: StudyResult) -> None:
+    """Print the values of each searched option, and the metrics, that the searches of a loss chose, in their order."""
+    print("\n| loss | option | chosen by the searches |\n|---|---|---|")
+    for each in result.losses:
+        options = [spec_values(trial) for trial in each.trials]
+        for name in dict.fromkeys(name for values in options for name in values):
+            if len({str(values.get(name)) for values in options}) > 1:
+                chosen = ["as given" if trial.number == 1 else spec_values(trial)[name] for trial in each.winners]
+                print(f"| `{each.loss}` | {name} | {listed(chosen)} |")
+        if each.trials:
+            print(f"| `{each.loss}` | metric | {listed(trial.metric for trial in each.winners)} |")
+
+
+def main(study: str, picture: str = "") -> None:
+    """Print the tables of a study, and draw its final seeds and means if a file is named."""
+    result = reidbench.study(STUDIES / study)
+    comparison = compare_study(result)
+    if picture:
+        chart_figure(scores(comparison)).savefig(picture, dpi=150)
+        return
+    print_scores(result, comparison)
+    print_choices(result)
+    trials = [trial for each in result.losses for trial in each.trials]
+    finals = {record.train_id: sum(record.seconds.values()) for record in result.runs.values()}
+    hours = (sum(trial.seconds for trial in trials) + sum(finals.values())) / 3600
+    print(f"\n{len(trials)} trials and {len(finals)} trainings of finals, untrained networks among them: {hours:.1f} h")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
