@@ -105,7 +105,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page):
-    benchmarks = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "benchmarks").glob("*.py"))
+    benchmarks = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "benchmarks").rglob("*.py"))
     run, known = options(command_line())
     for number, span in spans(page.read_text(encoding="utf-8")):
         if not span.startswith("--"):

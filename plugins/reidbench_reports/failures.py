@@ -6,11 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from reidbench import Column, Part, PictureGrid, Ranking, RunFiles, RunRecord, Split, Table, average_precision, hookimpl
+from reidbench import (
+    Column,
+    OptionError,
+    Part,
+    PictureGrid,
+    Ranking,
+    RunFiles,
+    RunRecord,
+    Split,
+    Table,
+    average_precision,
+    hookimpl,
+)
 from reidbench_reports.combinations import add_runs, best_trained_first, percent_column
 from reidbench_reports.drawing import Picture, PictureRow, allows_pictures, name_of, picture
 
 HARDEST = 2
+MOST_TOP = 10  # as many as rankings hold
 COLUMNS = [
     Column("kind"),
     Column("query"),
@@ -31,6 +44,8 @@ class Failures:
     """
 
     def __init__(self, *, queries: int = 4, top: int = 5, pictures: bool = True, most: int = 1) -> None:
+        if not 0 < top <= MOST_TOP:
+            raise OptionError(f"failures: top: expected 1 to {MOST_TOP}, got {top}")
         self.queries = queries
         self.top = top
         self.pictures = pictures

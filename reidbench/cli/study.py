@@ -64,11 +64,9 @@ def study(
     values = {kind: options[kind] for kind in KINDS} | numbers
     page = html
     if what and what.is_dir():
-        if any(value not in (None, []) for value in values.values()):
-            raise OptionError(
-                f"{what}: is a finished study, printed as it is; to change one, run its file {what.name}.toml"
-            )
         files = StudyFiles(_read_finished(what), machine)
+        if options["scale"] or any(value not in (None, []) for value in values.values()):
+            raise OptionError(f"{what}: is a finished study and takes no further options; run its suite to change it")
     else:
         definition = define_study(str(what) if what else None, values, options["scale"])
         executor, dry_run = build_executor(options["executor"]), options["dry_run"]

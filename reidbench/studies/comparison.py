@@ -165,7 +165,7 @@ def compare(
     reference = [pair if pair.b == against else _reversed(pair) for pair in pairs if against in (pair.a, pair.b)]
     claims = len(inside) > 1 and freedom >= LEAST_FREEDOM and len(inside[0].shares) > 1
     if claims:
-        pairs, reference = _with_holm(pairs), _with_holm(reference)
+        pairs, reference = with_holm(pairs), with_holm(reference)
     tuned = [each for each in inside if each.loss.name in defaults]
     untuned = [_Sample.of(each.loss.name, defaults[each.loss.name], pids) for each in tuned]
     gains = _pairs([*tuned, *untuned], np.arange(len(tuned)), np.arange(len(tuned)) + len(tuned), pooled, freedom)
@@ -262,7 +262,7 @@ def _reversed(pair: Pair) -> Pair:
     return replace(pair, a=pair.b, b=pair.a, difference=0.0 - pair.difference)  # never -0.0
 
 
-def _with_holm(pairs: Sequence[Pair]) -> list[Pair]:
+def with_holm(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs with their p values within the family of these pairs."""
     order = sorted(range(len(pairs)), key=lambda place: pairs[place].p)
     scaled = (min((len(pairs) - number) * pairs[place].p, 1.0) for number, place in enumerate(order))

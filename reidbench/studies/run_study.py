@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reidbench.errors import Interrupted
+from reidbench.errors import Interrupted, OptionError
 from reidbench.runs.execute import build_executor, execute, read_choices
 from reidbench.runs.plan import KINDS, pixels_left
 from reidbench.runs.record import RunRecord
@@ -24,7 +24,7 @@ from reidbench.studies.hours import plan_study
 from reidbench.studies.study import TRIALS_FILE, Final, LossResult, StudyResult, Trial, best_trials, store_study
 from reidbench.studies.trainings import StudyPlan, Trainings
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.machine import AUTO, local_machine
+from reidbench.utils.machine import AUTO, local_machine, user_path
 
 
 def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyResult:
@@ -113,10 +113,12 @@ def study(
     rerank, trials, seeds, searches, seed, against and hours. What is left out has the command line's default. Raises
     ReidbenchError where the request is wrong.
     """
-    if file and not choices and Path(file).is_dir():
+    if file and (folder := user_path(file)).is_dir():
+        if choices:
+            raise OptionError(f"{file}: a finished study takes no further options, got {', '.join(choices)}")
         from reidbench.studies.study import read_study  # noqa: PLC0415 - trains nothing
 
-        return read_study(Path(file))
+        return read_study(folder)
     items, catalogue = read_choices({kind: choices.pop(kind) for kind in KINDS if kind in choices})
     definition = define_study(str(file) if file else None, {**items, **choices})
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}

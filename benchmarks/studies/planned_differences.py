@@ -1,8 +1,8 @@
 """Print the planned differences of the published studies, as docs/studies has them.
 
-    python benchmarks/planned_differences.py table1
-    python benchmarks/planned_differences.py steps
-    python benchmarks/planned_differences.py ablation
+    python benchmarks/studies/planned_differences.py table1
+    python benchmarks/studies/planned_differences.py steps
+    python benchmarks/studies/planned_differences.py ablation
 
 Reads records and ranks in ``leaderboards/studies``. ``table1``: Table 1 of Hermans et al. 2017, families of its cells,
 and how much of the order of the cells agrees. ``steps``: batch hard under the Euclidean distance against classification
@@ -13,8 +13,8 @@ length of the embedding and with the form of the batch. p values are Holm's over
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,11 @@ import numpy as np
 from claims_of_suite import synthetic
 from claims_of_table1 import MARGINS, OPTIONS, SOFT, at_margin, margins_of, table
 from reidbench_reports.published import published_numbers
-from scaled_runs import Difference, Runs, Scores, holm, pairs_of
+from scaled_runs import OPEN, SEEDS, Difference, Runs, Scores, mean_and_sd_text, pairs_of
 
-from reidbench.studies.comparison import ALPHA, Pair, compare
+from reidbench.studies.comparison import ALPHA, Pair, compare, with_holm
 
-STUDIES = Path(__file__).parents[1] / "leaderboards" / "studies"
+STUDIES = Path(__file__).parents[2] / "leaderboards" / "studies"
 PLANNED = [  # of Table 1, committed when six of its 111 runs had ended
     ("batch_hard, 5 margins", "batch_all, 5 margins"),
     ("batch_hard, 5 margins", "triplet, 5 margins"),
@@ -46,10 +46,9 @@ SETTINGS = {  # of the ablation, fixed before the runs of the last three: label,
 }
 
 
-def mean_and_sd(scores: Scores) -> str:
-    """Return mean and standard deviation over the seeds, in percent, in one word."""
-    by_seed = 100 * scores.values.mean(axis=1)
-    return f"{by_seed.mean():.2f} ± {by_seed.std(ddof=1):.2f}".replace(" ", "\N{NO-BREAK SPACE}")
+def mean_over_seeds(scores: Scores) -> str:
+    """Return mean and standard deviation over the seeds."""
+    return mean_and_sd_text(scores.values.mean(axis=1))
 
 
 def print_planned(
@@ -62,25 +61,26 @@ def print_planned(
     paper = " the paper |" * bool(published)
     print(f"\n| difference | points of mAP | 95 % interval, by itself | p (Holm) | verdict |{paper}")
     print(f"|---|---|---|---|---|{'---|' * bool(published)}")
-    adjusted = holm([pair.p for *_, pair, _ in planned])
-    for number, ((a, b, pair, sign), p) in enumerate(zip(planned, adjusted, strict=True)):
-        gain = Difference.of(pair, sign)
-        verdict = "not told apart" if p > ALPHA else more if gain.gap > 0 else less
-        shown = f"{gain.gap:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {'below 0.0001' if p < 5e-5 else f'{p:.4f}'}"
+    family = with_holm([pair for *_, pair, _ in planned])
+    for number, ((a, b, _, sign), pair) in enumerate(zip(planned, family, strict=True)):
+        gain, p = Difference.of(pair, sign), pair.p_holm
+        verdict = pair.verdict if pair.verdict == OPEN else more if gain.gap > 0 else less
+        p_text = "below 0.0001" if p is not None and p < 5e-5 else f"{p:.4f}"
+        shown = f"{gain.gap:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {p_text}"
         theirs = f" {published[number]:+.2f} |" if published else ""
         print(f"| {a} - {b} | {shown} | {verdict} |{theirs}")
 
 
 def table1() -> None:
     """Print Table 1 with the published mAP beside ours, the planned differences, and the agreement of the orders."""
-    cells = table(Runs(str(STUDIES / "table1"), seeds=3))
+    cells = table(Runs(str(STUDIES / "table1"), seeds=SEEDS))
     numbers = [number for number in published_numbers(1) if number.job and number.score == "map_market"]
     printed = {number.job.loss: number.printed for number in numbers if number.job}
     print(f"| mAP, published / here | {' | '.join(('margin 0.1', *MARGINS[1:], 'soft'))} |\n|---{'|---' * 5}|")
     for row in OPTIONS:
         texts = []
         for loss in (at_margin(row, margin) for margin in margins_of(row)):
-            texts.append(f"{printed[loss]} / {mean_and_sd(cells.cells[loss])}")
+            texts.append(f"{printed[loss]} / {mean_over_seeds(cells.cells[loss])}")
         print(f"| `{row}` | {' | '.join((*texts, '–')[:5])} |".replace(" ≠0`", "` ≠0"))
 
     paper = {loss: float(text.strip("*")) for loss, text in printed.items()}
@@ -118,20 +118,20 @@ def table1() -> None:
 def steps() -> None:
     """Print the learning curves, of the lengths that are published, and their planned differences."""
     losses, metrics = ("batch_hard", "classification"), ("euclidean", "xqda")
+    names = "batch_hard, euclidean", "classification, xqda"
     print("| steps | " + " | ".join(f"`{loss}`, {metric}" for loss in losses for metric in metrics) + " |")
     print(f"|---{'|---' * 4}|")
     planned = []
     for number in (300, 1000, 3000):
-        if not (STUDIES / f"steps_{number}_xqda").is_dir():
+        studies = {"euclidean": STUDIES / f"steps_{number}", "xqda": STUDIES / f"steps_{number}_xqda"}
+        if not studies["xqda"].is_dir():
             continue
         at = partial(synthetic, recipe=f"quick(steps={number})")
-        runs = {
-            metric: Runs(str(STUDIES / f"steps_{number}{'_xqda' * (metric == 'xqda')}"), seeds=3) for metric in metrics
-        }
+        runs = {metric: Runs(str(study), seeds=SEEDS) for metric, study in studies.items()}
         scores = {f"{loss}, {each}": runs[each].scores(at(loss, metric=each)) for loss in losses for each in metrics}
-        print(f"| {number:,} | {' | '.join(mean_and_sd(each) for each in scores.values())} |")
-        names = "batch_hard, euclidean", "classification, xqda"
-        planned.append((f"{number:,} steps: {names[0]}", names[1], *pairs_of(scores)[names]))
+        print(f"| {number:,} | {' | '.join(mean_over_seeds(each) for each in scores.values())} |")
+        pairs = pairs_of({name: scores[name] for name in names})  # other scores of the same trainings tell nothing new
+        planned.append((f"{number:,} steps: {names[0]}", names[1], *pairs[names]))
     print_planned(planned)
 
 
@@ -139,21 +139,24 @@ def ablation() -> None:
     """Print three losses with other embeddings and batches, and how the differences between them change."""
     losses = ("lifted_generalized", "batch_hard", "classification")
     print(f"| embedding, batch | {' | '.join(f'`{loss}`' for loss in losses)} |\n|---{'|---' * len(losses)}|")
-    gaps = {}
+    gaps: dict[tuple[str, str], dict[str, Scores]] = {}  # by pair of losses and setting
     for study, (label, backbone, recipe) in SETTINGS.items():
-        runs = Runs(str(STUDIES / study), seeds=3)
+        runs = Runs(str(STUDIES / study), seeds=SEEDS)
         scores = {loss: runs.scores(synthetic(loss, recipe=recipe, backbone=backbone)) for loss in losses}
-        print(f"| {label} | {' | '.join(mean_and_sd(each) for each in scores.values())} |")
+        print(f"| {label} | {' | '.join(mean_over_seeds(each) for each in scores.values())} |")
         for a, b in itertools.combinations(losses, 2):
-            gaps[f"{a} over {b}", label] = scores[a].minus(scores[b])
-    named = {f"{pair}: {label}": gap for (pair, label), gap in gaps.items()}
-    pairs, (basis, *changed) = pairs_of(named), [label for label, *_ in SETTINGS.values()]
+            gaps.setdefault((a, b), {})[label] = scores[a].minus(scores[b])
+    # The variance between seeds is pooled over the settings of a pair: the third pair of losses follows from two.
+    pairs = {pair: pairs_of(by_setting) for pair, by_setting in gaps.items()}
+    basis, *changed = (label for label, *_ in SETTINGS.values())
     planned = []
-    for label, (a, b) in itertools.product(changed, itertools.combinations(losses, 2)):
-        pair = f"{a} over {b}"
-        planned.append((f"{pair}: {label}", basis, *pairs[f"{pair}: {label}", f"{pair}: {basis}"]))
+    for label, (a, b) in itertools.product(changed, gaps):
+        planned.append((f"{a} over {b}: {label}", basis, *pairs[a, b][label, basis]))
     print_planned(planned, more="larger", less="smaller")
 
 
 if __name__ == "__main__":
-    {"table1": table1, "steps": steps, "ablation": ablation}[sys.argv[1]]()
+    tables = {"table1": table1, "steps": steps, "ablation": ablation}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=tables)
+    tables[parser.parse_args().table]()

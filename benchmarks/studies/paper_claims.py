@@ -1,6 +1,6 @@
 """Judge the claims of ``leaderboards/paper/claims.toml`` by the runs of a results folder, with the rules of its notes.
 
-    python benchmarks/paper_claims.py [--results FOLDER] [--seeds 3] [--write]
+    python benchmarks/studies/paper_claims.py [--results FOLDER] [--seeds 3] [--write]
 
 The runs are those of the studies table1 and steps_300 to steps_3000, and of the suite claims_scaled. Prints for each
 claim with a rule the verdict and its numbers, then the claims whose runs are missing, and those without a rule.
@@ -26,6 +26,7 @@ from scaled_runs import (
     NOT_RUN,
     OPEN,
     RULES,
+    SEEDS,
     Judgement,
     MissingRunsError,
     Runs,
@@ -33,10 +34,10 @@ from scaled_runs import (
 
 from reidbench.utils.atomic import write_atomic
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 CLAIMS, PAGE = CHECKOUT / "leaderboards" / "paper" / "claims.toml", CHECKOUT / "docs" / "reproducing.md"
 HEADINGS = "\n| section | claim | verdict |\n|---|---|---|\n"
-SEEDS, WIDTH = 3, 120
+WIDTH = 120
 VALUE = r'"""(?s:.*?)"""|\'\'\'(?s:.*?)\'\'\'|"[^"\n]*"|\'[^\'\n]*\''  # of a text in TOML, without escaped quotes
 
 # Claims.
@@ -53,7 +54,8 @@ def judge(claims: list[Claim], runs: Runs) -> dict[str, Judgement]:
         try:
             verdict, measured, scaled = RULES[claim.name](runs)
         except MissingRunsError as error:
-            missing.append(f"{claim.name}: {error}")
+            earlier = f"; its verdict stays {claim.verdict!r}" * (claim.verdict != NOT_RUN)
+            missing.append(f"{claim.name}: {error}{earlier}")
             continue
         print(f"{claim.name}: {verdict}\n    {measured}")
         if verdict != NOT_RUN:
@@ -97,7 +99,9 @@ def write_claims(judged: dict[str, Judgement], file: Path) -> None:
 
 def write_page(claims: list[Claim], file: Path) -> None:
     """Write the table of all claims into docs/reproducing.md."""
-    before, _, rest = file.read_text(encoding="utf-8").partition(HEADINGS)
+    before, headings, rest = file.read_text(encoding="utf-8").partition(HEADINGS)
+    if not headings:
+        raise ValueError(f"{file}: has no table of claims")
     _, _, after = rest.partition("\n\n")
     rows = "\n".join(f"| {claim.section} | {claim.claim} | {claim.verdict} |" for claim in claims)
     write_atomic(file, f"{before}{HEADINGS}{rows}\n\n{after}".encode())

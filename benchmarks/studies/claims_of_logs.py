@@ -1,6 +1,6 @@
 """The rules of ``leaderboards/paper/claims.toml`` on training logs, each a function named like its claim.
 
-Figures 6 and 7, of margin 0.2 and the soft margin, are the trainings of 1,000 steps. A number is of one seed each.
+Trainings of 1,000 steps correspond to Figures 6 (margin 0.2) and 7 (soft margin). Each number is of one seed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scaled_runs import (
     at_end,
     difference,
     every,
-    listed,
+    join,
     means_of_five,
     over_seeds,
     part,
@@ -33,9 +33,9 @@ SOFT = synthetic("batch_hard")
 LN_2 = float(np.log(2))
 
 
-def numbers(values: Iterable[float]) -> str:
-    """Return one number a seed."""
-    return listed(f"{value:.3g}" for value in values)
+def join_numbers(values: Iterable[float]) -> str:
+    """Return numbers as text, one for each seed."""
+    return join(f"{value:.3g}" for value in values)
 
 
 def growth(log: Log, column: str) -> float:
@@ -50,8 +50,8 @@ def one_cluster_not_one_point(runs: Runs) -> Judgement:
         [at_end(log[name]) for log in logs] for name in ("hardest_positive", "hardest_negative", "distance_50")
     )
     verdict = over_seeds(p < n and p > t / 10 for p, n, t in zip(positive, negative, typical, strict=True))
-    measured = f"at the end hardest_positive {numbers(positive)}, hardest_negative {numbers(negative)}, "
-    return verdict, f"{measured}distance_50 {numbers(typical)}", SUITE
+    measured = f"at the end hardest_positive {join_numbers(positive)}, hardest_negative {join_numbers(negative)}, "
+    return verdict, f"{measured}distance_50 {join_numbers(typical)}", SUITE
 
 
 @rule
@@ -61,14 +61,14 @@ def random_triplets_become_trivial(runs: Runs) -> Judgement:
         for loss in ("triplet", "batch_hard")
     )
     verdict = over_seeds(a < 0.5 and a < b for a, b in zip(random, hard, strict=True))
-    return verdict, f"active from 45 to 50 %: triplet {numbers(random)}, batch_hard {numbers(hard)}", TABLE1
+    return verdict, f"active from 45 to 50 %: triplet {join_numbers(random)}, batch_hard {join_numbers(hard)}", TABLE1
 
 
 @rule
 def batch_all_terms_vanish(runs: Runs) -> Judgement:
     active = [at_end(log["active"]) for log in runs.logs(table1("batch_all(margin=0.2)"))]
     helps, *_ = batch_all_nonzero_helps(runs)
-    measured = f"active at the end {numbers(active)}; batch_all_nonzero_helps: {helps}"
+    measured = f"active at the end {join_numbers(active)}; batch_all_nonzero_helps: {helps}"
     return every([over_seeds(share < 0.5 for share in active), helps]), measured, TABLE1
 
 
@@ -76,7 +76,7 @@ def batch_all_terms_vanish(runs: Runs) -> Judgement:
 def normalising_hides_collapse(runs: Runs) -> Judgement:
     factors = [at_end(log["norm_50"]) / part(log["norm_50"], 0, 10) for log in runs.logs(table1(NORMALISED))]
     verdict = over_seeds(max(factor, 1 / factor) >= 2 for factor in factors)
-    return verdict, f"norm_50 at the end is {numbers(factors)} times that of the first tenth", SUITE
+    return verdict, f"norm_50 at the end is {join_numbers(factors)} times that of the first tenth", SUITE
 
 
 def fall(values: Floats, first: tuple[int, int], then: tuple[int, int]) -> float:
@@ -97,7 +97,7 @@ def flat_loss_is_not_flat_progress(runs: Runs) -> Judgement:
         flat = [each for each in falls if each[0] < 0.05 and each[1] >= 0.05]
         truths.append(bool(flat))
         shown.append(f"{len(flat)} of {len(falls)}")
-    measured = f"fifths where loss falls by less than 5 % and active by more, by seed: {listed(shown)}"
+    measured = f"fifths where loss falls by less than 5 % and active by more, by seed: {join(shown)}"
     return over_seeds(truths), measured, SUITE
 
 
@@ -109,8 +109,8 @@ def first_together_then_apart(runs: Runs) -> Judgement:
         lowest.append(means[: len(log["distance_50"]) // 2].min() / means[0])
         ends.append(at_end(log["distance_50"]) / means.min())
         truths.append(lowest[-1] < 0.8 and ends[-1] >= 2)
-    measured = f"distance_50, margin 0.2 before soft: falls to {numbers(lowest)} of its first value, "
-    return over_seeds(truths), f"{measured}ends at {numbers(ends)} times its lowest", SHOWN
+    measured = f"distance_50, margin 0.2 before soft: falls to {join_numbers(lowest)} of its first value, "
+    return over_seeds(truths), f"{measured}ends at {join_numbers(ends)} times its lowest", SHOWN
 
 
 @rule
@@ -119,14 +119,14 @@ def two_margins_similar_scores(runs: Runs) -> Judgement:
     soft, margin = ([at_end(log["distance_50"]) for log in runs.logs(request)] for request in (SOFT, MARGIN))
     ratios = [a / b for a, b in zip(soft, margin, strict=False)]  # margin 0.2 has fewer seeds
     verdict = every([gain.within(-3, 3), over_seeds(max(ratio, 1 / ratio) >= 2 for ratio in ratios)])
-    return verdict, f"soft - margin 0.2 {gain}; distance_50 at the end {numbers(ratios)} times as large", SHOWN
+    return verdict, f"soft - margin 0.2 {gain}; distance_50 at the end {join_numbers(ratios)} times as large", SHOWN
 
 
 @rule
 def soft_margin_keeps_pushing_apart(runs: Runs) -> Judgement:
     distance, loss = ([growth(log, name) for log in runs.logs(SOFT)] for name in ("distance_50", "loss"))
     verdict = over_seeds(d >= 1.1 and change < 1 for d, change in zip(distance, loss, strict=True))
-    measured = f"from 45-50 % to the end distance_50 times {numbers(distance)}, loss times {numbers(loss)}"
+    measured = f"from 45-50 % to the end distance_50 times {join_numbers(distance)}, loss times {join_numbers(loss)}"
     return verdict, measured, STEPS.format(1000)
 
 
@@ -136,8 +136,8 @@ def margin_keeps_embeddings_bounded(runs: Runs) -> Judgement:
     distance, norm, middle = ([growth(log, name) for log in logs] for name in ("distance_95", "norm_95", "distance_50"))
     soft = [growth(log, "distance_50") for log in runs.logs(SOFT)][: len(logs)]
     verdict = over_seeds(d < 1.1 and n < 1.1 and m < s for d, n, m, s in zip(distance, norm, middle, soft, strict=True))
-    measured = f"from 45-50 % to the end distance_95 times {numbers(distance)}, norm_95 {numbers(norm)}, distance_50 "
-    return verdict, f"{measured}{numbers(middle)} (soft {numbers(soft)})", SHOWN
+    measured = f"from 45-50 % to the end distance_95 times {join_numbers(distance)}, norm_95 {join_numbers(norm)}, "
+    return verdict, f"{measured}distance_50 {join_numbers(middle)} (soft {join_numbers(soft)})", SHOWN
 
 
 @rule
@@ -148,7 +148,7 @@ def rate_decay_lowers_the_loss_again(runs: Runs) -> Judgement:
             falls = [(fall(log[name], (55, 60), (70, 75)), fall(log[name], (40, 45), (55, 60))) for name in columns]
             truths.append(all(after > before for after, before in falls))
             shown.append(" and ".join(f"{100 * before:.0f} then {100 * after:.0f} %" for after, before in falls))
-    measured = f"falls before and after the decay, loss and active with margin 0.2, loss with soft: {listed(shown)}"
+    measured = f"falls before and after the decay, loss and active with margin 0.2, loss with soft: {join(shown)}"
     return over_seeds(truths), measured, SHOWN
 
 
@@ -163,11 +163,11 @@ def small_network_gets_packed(runs: Runs) -> Judgement:
         stays.append(max(map(len, "".join("x" if each else " " for each in near).split()), default=0))
         spread = at_end(log["distance_50"]) > log["distance_50"][0]
         truths.append(norms[-1] < 0.5 and distances[-1] < 0.5 and stays[-1] >= 10 and bool(spread))
-    measured = f"norm_50 falls to {numbers(norms)}, distance_50 to {numbers(distances)} of the first"
-    return over_seeds(truths), f"{measured}; loss near ln 2 for {listed(stays)} steps", STEPS.format(1000)
+    measured = f"norm_50 falls to {join_numbers(norms)}, distance_50 to {join_numbers(distances)} of the first"
+    return over_seeds(truths), f"{measured}; loss near ln 2 for {join(stays)} steps", STEPS.format(1000)
 
 
 @rule
 def soft_margin_terms_vanish(runs: Runs) -> Judgement:
     lowest = [float(log["active"].min()) for log in runs.logs(SOFT)]
-    return over_seeds(share < 1 for share in lowest), f"lowest active {numbers(lowest)}", STEPS.format(1000)
+    return over_seeds(share < 1 for share in lowest), f"lowest active {join_numbers(lowest)}", STEPS.format(1000)

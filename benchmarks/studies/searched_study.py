@@ -1,7 +1,7 @@
 """Print a published study with searches as its page has it, and draw its picture.
 
-    python benchmarks/searched_study.py losses
-    python benchmarks/searched_study.py losses docs/images/losses.png
+    python benchmarks/studies/searched_study.py losses
+    python benchmarks/studies/searched_study.py losses docs/images/losses.png
 
 Reads records, ranks and trials in ``leaderboards/studies``. The first table has the scores of each loss with searched
 and with default options, and the study's own verdicts (docs/study.md); the second has what the searches chose.
@@ -9,28 +9,20 @@ and with default options, and the study's own verdicts (docs/study.md); the seco
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+import argparse
 from pathlib import Path
 
 from reidbench_reports.study import spec_values
 from reidbench_reports.study_charts import scores
-from scaled_runs import Difference, listed
+from scaled_runs import Difference, join, mean_and_sd_text
 
 import reidbench
-from reidbench import mean_and_sd
 from reidbench.reports.chart_figures import chart_figure
 from reidbench.studies.comparison import Comparison, Pair
 from reidbench.studies.page import compare_study
 from reidbench.studies.study import StudyResult
 
-STUDIES = Path(__file__).parents[1] / "leaderboards" / "studies"
-
-
-def percent(values: Iterable[float]) -> str:
-    """Return mean and standard deviation of fractions, in percent, in one word."""
-    mean, sd = mean_and_sd(values)
-    return f"{100 * mean:.2f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{100 * (sd or 0):.2f}"
+STUDIES = Path(__file__).parents[2] / "leaderboards" / "studies"
 
 
 def difference(pair: Pair | None) -> str:
@@ -46,8 +38,8 @@ def print_scores(result: StudyResult, comparison: Comparison) -> None:
     by_loss = {each.loss: each for each in result.losses}
     primary = result.losses[0].finals[0].record.evaluation.primary
     for each in comparison.losses:
-        default = percent(final.record.scores[primary] for final in by_loss[each.name].defaults)
-        tuned = percent(each.scores) if by_loss[each.name].trials else "–"
+        default = mean_and_sd_text(final.record.scores[primary] for final in by_loss[each.name].defaults)
+        tuned = mean_and_sd_text(each.scores) if by_loss[each.name].trials else "–"
         gain, gap = comparison.gains.get(each.name), comparison.against.get(each.name)
         verdict = gap.verdict if gap else "–"
         best = each.outside or ("yes" if each.may_be_best else "no")
@@ -62,13 +54,13 @@ def print_choices(result: StudyResult) -> None:
         for name in dict.fromkeys(name for values in options for name in values):
             if len({str(values.get(name)) for values in options}) > 1:
                 chosen = ["as given" if trial.number == 1 else spec_values(trial)[name] for trial in each.winners]
-                print(f"| `{each.loss}` | {name} | {listed(chosen)} |")
+                print(f"| `{each.loss}` | {name} | {join(chosen)} |")
         if each.trials:
-            print(f"| `{each.loss}` | metric | {listed(trial.metric for trial in each.winners)} |")
+            print(f"| `{each.loss}` | metric | {join(trial.metric for trial in each.winners)} |")
 
 
-def main(study: str, picture: str = "") -> None:
-    """Print the tables of a study, and draw its final seeds and means if a file is named."""
+def main(study: str, picture: str | None) -> None:
+    """Print the tables of a study, or draw its final seeds and means if a file is named."""
     result = reidbench.study(STUDIES / study)
     comparison = compare_study(result)
     if picture:
@@ -83,4 +75,7 @@ def main(study: str, picture: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="the name of a folder in leaderboards/studies")
+    parser.add_argument("picture", nargs="?", help="a file that is written instead")
+    main(**vars(parser.parse_args()))

@@ -1,4 +1,4 @@
-"""What the rules of the paper's claims are written with: runs by request, differences with intervals, verdicts.
+"""Runs by request, differences with intervals, and verdicts, for the rules of the paper's claims.
 
 A rule takes the runs and returns the verdict, the line ``measured`` and the commands of the scaled runs. Where a note
 leaves it open: a rule of several parts holds if all hold, and does not hold here if one of them does not; a part that
@@ -9,25 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from reidbench_reports.claims import Verdict
 from scipy.special import stdtrit
 
 import reidbench
-from reidbench import RunRecord
+from reidbench import DataError, RunFiles, RunRecord, mean_and_sd
 from reidbench.ranking.rankings import read_ranking
 from reidbench.ranking.scores import named_score
 from reidbench.reports.compare_runs import identities_of
 from reidbench.studies.comparison import ALPHA, Pair, compare
 from reidbench.utils.machine import local_machine
 
-HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold here", "not told apart", "not run"
+HOLDS, FAILS, OPEN, NOT_RUN = get_args(Verdict)
+SEEDS = 3  # of the scaled runs
 
 Floats = NDArray[np.float64]
-Log = Mapping[str, Floats]
+Log = Mapping[str, NDArray[Any]]
 Judgement = tuple[str, str, str]  # verdict, measured, scaled
 
 
@@ -41,7 +43,7 @@ class MissingRunsError(Exception):
     """Runs that a rule needs are not in the results folder; the message names them."""
 
 
-def listed(values: Iterable[object]) -> str:
+def join(values: Iterable[object]) -> str:
     """Return values as a list in words."""
     return ", ".join(map(str, values))
 
@@ -116,23 +118,30 @@ class Difference:
 
 @dataclass(frozen=True)
 class Scores:
-    """A score of each query under each seed, [seeds, queries], and the identities of the queries, [queries]."""
+    """A score of each query under each seed.
+
+    ``values``: [seeds, queries].
+    ``pids``: the identities of the queries, [queries].
+    ``trainings``: the id of each seed's training; none where several were combined.
+    """
 
     values: Floats
     pids: NDArray[np.int64]
+    trainings: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
         """Return the mean over seeds and queries in percent."""
         return 100 * float(self.values.mean())
 
-    def minus(self, other: Scores, share: float = 1.0) -> Scores:
-        """Return what each training has more than ``share`` of the same training's other scores."""
-        return Scores(self.values - share * other.values, self.pids)
+    def minus(self, other: Scores) -> Scores:
+        """Return the scores of each seed minus its other scores."""
+        trainings = self.trainings if self.trainings == other.trainings else ()
+        return Scores(self.values - other.values, self.pids, trainings)
 
     def times(self, factor: float) -> Scores:
         """Return the scores multiplied by a factor."""
-        return Scores(factor * self.values, self.pids)
+        return Scores(factor * self.values, self.pids, self.trainings)
 
 
 def average(scores: Sequence[Scores]) -> Scores:
@@ -161,8 +170,10 @@ def same_trainings(a: Scores, b: Scores) -> Difference:
     """Return a - b for two scores of the same trainings, paired by training.
 
     Its variance is that over identities and that of the differences between seeds; what both share counts twice, which
-    is cautious. Degrees of freedom by Satterthwaite, as in a study.
+    is cautious. Degrees of freedom by Satterthwaite, as in a study. Raises ValueError where the trainings differ.
     """
+    if not a.trainings or a.trainings != b.trainings:
+        raise ValueError("these are not two scores of the same trainings")
     (pair, sign), gains = pairs_of({"a": a, "b": b})["a", "b"], a.minus(b).values.mean(axis=1)
     gap = 100 * sign * pair.difference
     if len(gains) < 2:
@@ -174,12 +185,10 @@ def same_trainings(a: Scores, b: Scores) -> Difference:
     return Difference(gap, gap - half, gap + half)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Return the p values of a family by Holm's procedure, in the same order."""
-    order = np.argsort(ps, kind="stable").tolist()
-    scaled = (min((len(ps) - place) * ps[number], 1.0) for place, number in enumerate(order))
-    adjusted = dict(zip(order, accumulate(scaled, max), strict=True))
-    return [adjusted[number] for number in range(len(ps))]
+def mean_and_sd_text(values: Iterable[float]) -> str:
+    """Return mean and standard deviation of fractions, in percent, in one word."""
+    mean, sd = mean_and_sd(values)
+    return f"{100 * mean:.2f} ± {100 * (sd or 0):.2f}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 # Runs.
@@ -187,7 +196,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Request:
-    """What was run: the texts of the items, as given or with what differs from the defaults, and how many seeds."""
+    """The items of some runs, as given or by what differs from the defaults, and the number of their seeds."""
 
     loss: str
     protocol: str
@@ -201,12 +210,19 @@ class Request:
         options = [
             each for each in (self.backbone, self.metric, self.rerank) if each not in ("tiny", "euclidean", "none")
         ]
-        return listed([f"{self.loss} on {self.protocol}", self.recipe, *options])
+        return join([f"{self.loss} on {self.protocol}", self.recipe, *options])
 
     def matches(self, record: RunRecord) -> bool:
         """Return whether a run is one of these, of any seed."""
         kinds = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
         return all(getattr(self, kind) in (record.items[kind].given, record.items[kind].short) for kind in kinds)
+
+
+def read_scores(runs: Sequence[tuple[Path, RunRecord]], score: str = "map_market") -> Scores:
+    """Return one score of some runs, one for each seed."""
+    rankings = [read_ranking(folder) for folder, _ in runs]
+    values = np.array([named_score(score).per_query(ranking) for ranking in rankings])
+    return Scores(values, identities_of(rankings[0]), tuple(record.train_id for _, record in runs))
 
 
 class Runs:
@@ -215,8 +231,8 @@ class Runs:
     def __init__(self, results: str | None, seeds: int) -> None:
         stored = reidbench.records(results=results)
         self.seeds = seeds
-        self._results = local_machine(results=results).results
         self._stored = [pair for pair in zip(stored.folders, stored, strict=True) if pair[1].scored]
+        self._files = RunFiles(self._stored, local_machine(results=results))
         self._scores: dict[tuple[Request, str], Scores] = {}
 
     def find(self, request: Request) -> list[tuple[Path, RunRecord]]:
@@ -225,7 +241,10 @@ class Runs:
         seeds = range(min(self.seeds, request.seeds))
         if missing := [str(seed) for seed in seeds if seed not in by_seed]:
             raise MissingRunsError(f"{request}: no run of seed {', '.join(missing)}")
-        return [by_seed[seed] for seed in seeds]
+        runs = [by_seed[seed] for seed in seeds]
+        if len({record.group for _, record in runs}) > 1:
+            raise MissingRunsError(f"{request}: its seeds have different options or data")
+        return runs
 
     def records(self, request: Request) -> list[RunRecord]:
         """Return the record of each seed."""
@@ -234,21 +253,15 @@ class Runs:
     def scores(self, request: Request, score: str = "map_market") -> Scores:
         """Return one score of a request's runs."""
         if (request, score) not in self._scores:
-            rankings = [read_ranking(folder) for folder, _ in self.find(request)]
-            values = np.array([named_score(score).per_query(ranking) for ranking in rankings])
-            self._scores[request, score] = Scores(values, identities_of(rankings[0]))
+            self._scores[request, score] = read_scores(self.find(request), score)
         return self._scores[request, score]
 
     def logs(self, request: Request) -> list[Log]:
         """Return the training log of each seed; raises MissingRunsError."""
-        logs: list[Log] = []
-        for record in self.records(request):
-            file = self._results / record.training / "log.npz"
-            if not file.is_file():
-                raise MissingRunsError(f"{request}: no {file}")
-            with np.load(file) as columns:
-                logs.append({name: columns[name] for name in columns if name != "items"})
-        return logs
+        try:
+            return [self._files.log(record) for record in self.records(request)]
+        except DataError as error:
+            raise MissingRunsError(f"{request}: {error}") from None
 
     def time(self, some_requests: Sequence[Request], others: Sequence[Request]) -> TimeRatio:
         """Return the ratio of the wall times of trainings."""
