@@ -80,12 +80,19 @@ def test_the_page_has_every_claim_with_its_verdict():
     assert table == [f"| {claim.section} | {claim.claim} | {claim.verdict} |" for claim in read_claims()]
 
 
-@pytest.mark.parametrize(("study", "page"), [("table1", "table1"), ("steps", "learning_curves")])
-def test_pages_of_studies_follow_from_their_records(study, page):
-    script = CHECKOUT / "benchmarks" / "studies" / "planned_differences.py"
-    done = subprocess.run([sys.executable, script, study], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    ("script", "study", "page"),
+    [
+        ("planned_differences", "table1", "studies/table1"),
+        ("planned_differences", "steps", "studies/learning_curves"),
+        ("searched_study", "losses", "losses/index"),
+    ],
+)
+def test_pages_of_studies_follow_from_their_records(script, study, page):
+    command = [sys.executable, CHECKOUT / "benchmarks" / "studies" / f"{script}.py", study]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     tables = [block for block in done.stdout.strip().split("\n\n") if block.startswith("|")]
-    text = (CHECKOUT / "docs" / "studies" / f"{page}.md").read_text(encoding="utf-8")
+    text = (CHECKOUT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert len(tables) == 2
     assert [table for table in tables if f"\n\n{table}\n\n" not in text] == []
 
