@@ -4,7 +4,8 @@
     python benchmarks/studies/searched_study.py losses docs/images/losses.png
 
 Reads records, ranks and trials in ``leaderboards/studies``. The first table has the scores of each loss with searched
-and with default options, and the study's own verdicts (docs/study.md); the second has what the searches chose.
+and with default options, and the study's own verdicts (docs/study.md); the second has what the searches chose;
+below them is what the chosen metric alone changes, and the comparison without losses whose seeds vary more than others.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from reidbench_reports.study import spec_values
 from reidbench_reports.study_charts import scores
-from scaled_runs import Difference, join, mean_and_sd_text
+from scaled_runs import Difference, join, mean_and_sd_text, read_scores
 
 import reidbench
 from reidbench.reports.chart_figures import chart_figure
-from reidbench.studies.comparison import Comparison, Pair
+from reidbench.studies.comparison import Comparison, Pair, compare
 from reidbench.studies.page import compare_study
-from reidbench.studies.study import StudyResult
+from reidbench.studies.study import NONE, StudyResult
 
 STUDIES = Path(__file__).parents[2] / "leaderboards" / "studies"
 
@@ -59,6 +60,28 @@ def print_choices(result: StudyResult) -> None:
             print(f"| `{each.loss}` | metric | {join(trial.metric for trial in each.winners)} |")
 
 
+def print_remarks(result: StudyResult, comparison: Comparison) -> None:
+    """Print what the chosen metric alone changes, and the comparison without losses whose seeds vary more."""
+    for each in result.losses:
+        scores = [{final.record.train_id: final.record for final in runs} for runs in (each.finals, each.defaults)]
+        same = [(tuned, scores[1][key]) for key, tuned in scores[0].items() if each.trials and key in scores[1]]
+        gains = [
+            100 * (a.scores[a.evaluation.primary] - b.scores[a.evaluation.primary]) for a, b in same if a.id != b.id
+        ]
+        if gains:
+            print(f"{each.loss}: the same trainings under the chosen metric: {join(f'{gain:+.2f}' for gain in gains)}")
+    varied = {each.name for each in comparison.losses if each.seeds_vary_more}
+    read = {each.loss: read_scores([(final.folder, final.record) for final in each.finals]) for each in result.losses}
+    pids = read[NONE].pids
+    for without in (set(), varied):
+        values = {name: each.values for name, each in read.items() if name not in without | {NONE}}
+        alone = compare(values, pids, against=result.study.against)
+        best = join(each.name for each in alone.losses if each.may_be_best)
+        ps = join(f"{name} {pair.p_holm:.3f}" for name, pair in alone.against.items())
+        name = f"without {join(without)}" if without else "all"
+        print(f"\n{name}: pooled sd {100 * alone.pooled**0.5:.2f}; may be the best: {best}\np (Holm): {ps}")
+
+
 def main(study: str, picture: str | None) -> None:
     """Print the tables of a study, or draw its final seeds and means if a file is named."""
     result = reidbench.study(STUDIES / study)
@@ -68,6 +91,8 @@ def main(study: str, picture: str | None) -> None:
         return
     print_scores(result, comparison)
     print_choices(result)
+    print()
+    print_remarks(result, comparison)
     trials = [trial for each in result.losses for trial in each.trials]
     finals = {record.train_id: sum(record.seconds.values()) for record in result.runs.values()}
     hours = (sum(trial.seconds for trial in trials) + sum(finals.values())) / 3600
