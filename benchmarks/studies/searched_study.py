@@ -18,6 +18,7 @@ from reidbench_reports.study_charts import scores
 from scaled_runs import Difference, join, mean_and_sd_text, read_scores
 
 import reidbench
+from reidbench import mean_and_sd
 from reidbench.reports.chart_figures import chart_figure
 from reidbench.studies.comparison import Comparison, Pair, compare
 from reidbench.studies.page import compare_study
@@ -61,15 +62,18 @@ def print_choices(result: StudyResult) -> None:
 
 
 def print_remarks(result: StudyResult, comparison: Comparison) -> None:
-    """Print what the chosen metric alone changes, and the comparison without losses whose seeds vary more."""
+    """Print what the metric alone changes, and the comparison without losses whose seeds vary more."""
     for each in result.losses:
-        scores = [{final.record.train_id: final.record for final in runs} for runs in (each.finals, each.defaults)]
-        same = [(tuned, scores[1][key]) for key, tuned in scores[0].items() if each.trials and key in scores[1]]
-        gains = [
-            100 * (a.scores[a.evaluation.primary] - b.scores[a.evaluation.primary]) for a, b in same if a.id != b.id
-        ]
+        if not each.trials:
+            continue
+        given = [trial.scores for trial in each.trials if trial.number == 1]
+        means = [f"{metric} {100 * mean_and_sd(by[metric] or 0 for by in given)[0]:.1f}" for metric in given[0]]
+        print(f"{each.loss}: the options as given, on validation: {join(means)}")
+        tuned, default = ({run.record.train_id: run.record for run in runs} for runs in (each.finals, each.defaults))
+        same = [(tuned[key], default[key]) for key in tuned.keys() & default.keys() if tuned[key].id != default[key].id]
+        gains = [100 * (a.scores[a.evaluation.primary] - b.scores[b.evaluation.primary]) for a, b in same]
         if gains:
-            print(f"{each.loss}: the same trainings under the chosen metric: {join(f'{gain:+.2f}' for gain in gains)}")
+            print(f"    the same trainings under the chosen metric: {join(f'{gain:+.2f}' for gain in sorted(gains))}")
     varied = {each.name for each in comparison.losses if each.seeds_vary_more}
     read = {each.loss: read_scores([(final.folder, final.record) for final in each.finals]) for each in result.losses}
     pids = read[NONE].pids
@@ -87,7 +91,9 @@ def main(study: str, picture: str | None) -> None:
     result = reidbench.study(STUDIES / study)
     comparison = compare_study(result)
     if picture:
-        chart_figure(scores(comparison)).savefig(picture, dpi=150)
+        figure = chart_figure(scores(comparison))
+        figure.axes[0].set_xlabel("mAP, %")
+        figure.savefig(picture, dpi=150)
         return
     print_scores(result, comparison)
     print_choices(result)
