@@ -3,8 +3,8 @@
     python benchmarks/studies/searched_study.py losses
     python benchmarks/studies/searched_study.py losses docs/images/losses.png
 
-Reads records, ranks and trials in ``leaderboards/studies``. The first table has the scores of each loss with searched
-and with default options, and the study's own verdicts (docs/study.md); the second has what the searches chose;
+Reads records, ranks and trials in ``leaderboards/studies``. The first tables have the scores of each loss with
+searched and with default options, and the study's own verdicts (docs/study.md); the third has what the searches chose;
 below them is what the chosen metric alone changes, and the comparison without losses whose seeds vary more than others.
 """
 
@@ -33,19 +33,21 @@ def difference(pair: Pair | None) -> str:
 
 
 def print_scores(result: StudyResult, comparison: Comparison) -> None:
-    """Print the scores of each loss, what tuning gains, and the difference to the reference."""
-    against = result.study.against
-    print(f"| loss | tuned | default | tuned - default | tuned - {against} | verdict | may be the best |")
-    print(f"|---{'|---' * 6}|")
+    """Print the scores of each loss and what tuning gains, then the differences to the reference."""
+    print("| loss | tuned | default | tuned - default | may be the best |\n|---|---|---|---|---|")
     by_loss = {each.loss: each for each in result.losses}
     primary = result.losses[0].finals[0].record.evaluation.primary
     for each in comparison.losses:
         default = mean_and_sd_text(final.record.scores[primary] for final in by_loss[each.name].defaults)
         tuned = mean_and_sd_text(each.scores) if by_loss[each.name].trials else "–"
-        gain, gap = comparison.gains.get(each.name), comparison.against.get(each.name)
-        verdict = gap.verdict if gap else "–"
         best = each.outside or ("yes" if each.may_be_best else "no")
-        print(f"| `{each.name}` | {tuned} | {default} | {difference(gain)} | {difference(gap)} | {verdict} | {best} |")
+        print(f"| `{each.name}` | {tuned} | {default} | {difference(comparison.gains.get(each.name))} | {best} |")
+    print(f"\n| tuned, minus `{result.study.against}` | difference (95 %, by itself) | p (Holm) | verdict |")
+    print("|---|---|---|---|")
+    for each in comparison.losses:
+        if pair := comparison.against.get(each.name):
+            p = "below 0.001" if pair.p_holm < 0.0005 else f"{pair.p_holm:.3f}"
+            print(f"| `{each.name}` | {difference(pair)} | {p} | {pair.verdict} |")
 
 
 def print_choices(result: StudyResult) -> None:
@@ -93,7 +95,7 @@ def main(study: str, picture: str | None) -> None:
     if picture:
         figure = chart_figure(scores(comparison))
         figure.axes[0].set_xlabel("mAP, %")
-        figure.savefig(picture, dpi=150)
+        figure.savefig(picture, dpi=150, facecolor="white")
         return
     print_scores(result, comparison)
     print_choices(result)
