@@ -111,8 +111,8 @@ def test_a_third_party_package_adds_a_loss(tmp_path):
     assert len(lines[lines.index("class CentrePull(Loss):") :]) <= 15
     python = environment(tmp_path / "child", build(source, tmp_path / "wheels"), checkout=True)
     (row,) = [item for item in list_items(python, tmp_path) if item["name"] == "centre_pull"]
-    found = [row[name] for name in ("kind", "distribution", "version", "state")]
-    assert found == ["loss", "somebodys-losses", "1.2.3", "ok"]
+    expected = {"kind": "loss", "distribution": "somebodys-losses", "version": "1.2.3", "state": "ok"}
+    assert {name: row[name] for name in expected} == expected
 
     asked = small_run("--loss", "centre_pull(strength=0.5)", "--results", str(tmp_path / "results"))
     done = run(python, "-m", "reidbench", *asked, cwd=tmp_path)

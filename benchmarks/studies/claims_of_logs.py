@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from claims_of_suite import NORMALISED, SHOWN, synthetic
+from claims_of_suite import NORMALISED, STEPS_AND_SUITE, synthetic
 from claims_of_table1 import batch_all_nonzero_helps, table1
 from scaled_runs import (
     STEPS,
@@ -88,7 +88,7 @@ def fall(values: Floats, first: tuple[int, int], then: tuple[int, int]) -> float
 @rule
 def flat_loss_is_not_flat_progress(runs: Runs) -> Judgement:
     """Each fifth begins at a multiple of a tenth, the first of them after the first tenth of the steps."""
-    truths, shown = [], []
+    truths, counts = [], []
     for log in runs.logs(MARGIN):
         falls = []
         for begin in range(10, 90, 10):
@@ -96,8 +96,8 @@ def flat_loss_is_not_flat_progress(runs: Runs) -> Judgement:
             falls.append([fall(log[column][steps], (0, 25), (75, 100)) for column in ("loss", "active")])
         flat = [each for each in falls if each[0] < 0.05 and each[1] >= 0.05]
         truths.append(bool(flat))
-        shown.append(f"{len(flat)} of {len(falls)}")
-    measured = f"fifths where loss falls by less than 5 % and active by more, by seed: {join(shown)}"
+        counts.append(f"{len(flat)} of {len(falls)}")
+    measured = f"fifths where loss falls by less than 5 % and active by more, by seed: {join(counts)}"
     return over_seeds(truths), measured, SUITE
 
 
@@ -110,7 +110,7 @@ def first_together_then_apart(runs: Runs) -> Judgement:
         ends.append(at_end(log["distance_50"]) / means.min())
         truths.append(lowest[-1] < 0.8 and ends[-1] >= 2)
     measured = f"distance_50, margin 0.2 before soft: falls to {join_numbers(lowest)} of its first value, "
-    return over_seeds(truths), f"{measured}ends at {join_numbers(ends)} times its lowest", SHOWN
+    return over_seeds(truths), f"{measured}ends at {join_numbers(ends)} times its lowest", STEPS_AND_SUITE
 
 
 @rule
@@ -119,7 +119,8 @@ def two_margins_similar_scores(runs: Runs) -> Judgement:
     soft, margin = ([at_end(log["distance_50"]) for log in runs.logs(request)] for request in (SOFT, MARGIN))
     ratios = [a / b for a, b in zip(soft, margin, strict=False)]  # margin 0.2 has fewer seeds
     verdict = every([gain.within(-3, 3), over_seeds(max(ratio, 1 / ratio) >= 2 for ratio in ratios)])
-    return verdict, f"soft - margin 0.2 {gain}; distance_50 at the end {join_numbers(ratios)} times as large", SHOWN
+    measured = f"soft - margin 0.2 {gain}; distance_50 at the end {join_numbers(ratios)} times as large"
+    return verdict, measured, STEPS_AND_SUITE
 
 
 @rule
@@ -137,19 +138,19 @@ def margin_keeps_embeddings_bounded(runs: Runs) -> Judgement:
     soft = [growth(log, "distance_50") for log in runs.logs(SOFT)][: len(logs)]
     verdict = over_seeds(d < 1.1 and n < 1.1 and m < s for d, n, m, s in zip(distance, norm, middle, soft, strict=True))
     measured = f"from 45-50 % to the end distance_95 times {join_numbers(distance)}, norm_95 {join_numbers(norm)}, "
-    return verdict, f"{measured}distance_50 {join_numbers(middle)} (soft {join_numbers(soft)})", SHOWN
+    return verdict, f"{measured}distance_50 {join_numbers(middle)} (soft {join_numbers(soft)})", STEPS_AND_SUITE
 
 
 @rule
 def rate_decay_lowers_the_loss_again(runs: Runs) -> Judgement:
-    truths, shown = [], []
+    truths, percentages = [], []
     for request, columns in ((MARGIN, ("loss", "active")), (SOFT, ("loss",))):
         for log in runs.logs(request):
             falls = [(fall(log[name], (55, 60), (70, 75)), fall(log[name], (40, 45), (55, 60))) for name in columns]
             truths.append(all(after > before for after, before in falls))
-            shown.append(" and ".join(f"{100 * before:.0f} then {100 * after:.0f} %" for after, before in falls))
-    measured = f"falls before and after the decay, loss and active with margin 0.2, loss with soft: {join(shown)}"
-    return over_seeds(truths), measured, SHOWN
+            percentages.append(" and ".join(f"{100 * before:.0f} then {100 * after:.0f} %" for after, before in falls))
+    measured = f"falls before and after the decay, loss and active with margin 0.2, loss with soft: {join(percentages)}"
+    return over_seeds(truths), measured, STEPS_AND_SUITE
 
 
 @rule

@@ -33,7 +33,7 @@ from scaled_runs import (
 )
 
 synthetic = partial(Request, protocol="synthetic", recipe="quick(steps=1000)")
-SHOWN = f"{STEPS.format(1000)}\n{SUITE}"
+STEPS_AND_SUITE = f"{STEPS.format(1000)}\n{SUITE}"
 NORMALISED = "pml/TripletMarginLoss(margin=0.2, miner=BatchHardMiner, reducer=MeanReducer)"
 ADADELTA, TRIPLETS = "ide(steps=300)", "hermans2017(steps=300, p=18, k=4)"
 
@@ -56,7 +56,7 @@ def metric_learning_is_obsolete(runs: Runs) -> Judgement:
     euclidean = runs.scores(synthetic("batch_hard"))
     metrics = ("xqda", "kissme")
     gains = {each: same_trainings(runs.scores(synthetic("batch_hard", metric=each)), euclidean) for each in metrics}
-    return no_gain(gains), f"against euclidean: {named_gains(gains)}", SHOWN
+    return no_gain(gains), f"against euclidean: {named_gains(gains)}", STEPS_AND_SUITE
 
 
 @rule
@@ -66,7 +66,7 @@ def reranking_gains_as_published(runs: Runs) -> Judgement:
     gains = {
         label: same_trainings(runs.scores(after, name), runs.scores(before, name)) for label, name in scores.items()
     }
-    return every(gains[label].verdict for label in ("mAP", "rank-1")), named_gains(gains), SHOWN
+    return every(gains[label].verdict for label in ("mAP", "rank-1")), named_gains(gains), STEPS_AND_SUITE
 
 
 @rule
@@ -117,7 +117,7 @@ def view_gain(runs: Runs, more: str, fewer: str) -> Difference:
 @rule
 def test_time_views_gain_3_percent(runs: Runs) -> Judgement:
     gain = view_gain(runs, "five_crops_flip", "center")
-    return gain.within(1.5, 4.5), f"five_crops_flip - center {gain}", SHOWN
+    return gain.within(1.5, 4.5), f"five_crops_flip - center {gain}", STEPS_AND_SUITE
 
 
 @rule
@@ -126,7 +126,7 @@ def whole_image_is_the_worst_view(runs: Runs) -> Judgement:
     means = join(f"{name} {views(runs, 'batch_hard', name).mean:.2f}" for name in names)
     gain = view_gain(runs, "center", "original")
     above = [view_gain(runs, more, fewer).plain for place, fewer in enumerate(names[:2]) for more in names[place + 1 :]]
-    return every([gain.verdict, *above]), f"{means}; center - original {gain}", SHOWN
+    return every([gain.verdict, *above]), f"{means}; center - original {gain}", STEPS_AND_SUITE
 
 
 @rule
@@ -134,19 +134,19 @@ def flip_is_a_big_boost(runs: Runs) -> Judgement:
     center, flip, ten = (views(runs, "batch_hard", name) for name in ("center", "center_flip", "five_crops_flip"))
     gain, half = same_trainings(flip, center), ten.minus(center).times(0.5)
     verdict = every([gain.verdict, same_trainings(flip.minus(center), half).plain])
-    return verdict, f"center_flip - center {gain}, ten views - center {ten.mean - center.mean:+.2f}", SHOWN
+    return verdict, f"center_flip - center {gain}, ten views - center {ten.mean - center.mean:+.2f}", STEPS_AND_SUITE
 
 
 @rule
 def corners_help_less_than_flip(runs: Runs) -> Judgement:
     gain = view_gain(runs, "center_flip", "five_crops")
-    return gain.verdict, f"center_flip - five_crops {gain}", SHOWN
+    return gain.verdict, f"center_flip - five_crops {gain}", STEPS_AND_SUITE
 
 
 @rule
 def both_augmentations_are_best(runs: Runs) -> Judgement:
     gain = view_gain(runs, "five_crops_flip", "center_flip")
-    return gain.verdict, f"five_crops_flip - center_flip {gain}", SHOWN
+    return gain.verdict, f"five_crops_flip - center_flip {gain}", STEPS_AND_SUITE
 
 
 @rule
@@ -155,7 +155,7 @@ def views_help_triplets_more(runs: Runs) -> Judgement:
     gains = [views(runs, loss, "five_crops_flip").minus(views(runs, loss, "center")) for loss in losses]
     both = join(f"{loss} {gain.mean:+.2f}" for loss, gain in zip(losses, gains, strict=True))
     more = difference(*gains)
-    return more.verdict, f"five_crops_flip - center: {both}, difference {more}", SHOWN
+    return more.verdict, f"five_crops_flip - center: {both}, difference {more}", STEPS_AND_SUITE
 
 
 # Pooling and distractors.

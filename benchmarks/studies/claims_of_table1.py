@@ -154,8 +154,8 @@ def random_triplets_are_poor(runs: Runs) -> Judgement:
 def offline_mining_sometimes_helps(runs: Runs) -> Judgement:
     margins = margins_of("triplet")
     gains = [table(runs).gain(at_margin("triplet_ohm", margin), at_margin("triplet", margin)) for margin in margins]
-    shown = join(f"{margin} {gain}" for margin, gain in zip(margins, gains, strict=True))
-    return some(gain.verdict for gain in gains), f"at margins {shown}", TABLE1
+    by_margin = join(f"{margin} {gain}" for margin, gain in zip(margins, gains, strict=True))
+    return some(gain.verdict for gain in gains), f"at margins {by_margin}", TABLE1
 
 
 def failed_minings(runs: Runs) -> list[list[bool]]:

@@ -66,8 +66,8 @@ def compare() -> None:
     losses = first_losses(reidbench.study(STUDY))
     names = [each.loss for each in losses]
     before = {each.loss: read_scores([(final.folder, final.record) for final in each.finals]) for each in losses}
-    stored, jobs = reidbench.records(SUITE), load_suite(find_suite(SUITE)).jobs
-    runs = {record.job: (folder, record) for folder, record in zip(stored.folders, stored, strict=True)}
+    records, jobs = reidbench.records(SUITE), load_suite(find_suite(SUITE)).jobs
+    runs = {record.job: (folder, record) for folder, record in zip(records.folders, records, strict=True)}
     if missing := [job for job in jobs if job not in runs]:
         raise SystemExit(f"{len(missing)} of {len(jobs)} runs are missing: reidbench run {SUITE}")
     seeds = len(jobs) // LOSSES
@@ -84,11 +84,11 @@ def compare() -> None:
 
     verdicts, pairs = [], list(itertools.combinations(names, 2))
     for scores in by_length:
-        compared = pairs_of(scores)
-        verdicts.append([pair.verdict != OPEN for pair in with_holm([compared[pair][0] for pair in pairs])])
-    changed = [n for n, (a, b) in enumerate(pairs) if len({s[a].mean > s[b].mean for s in by_length}) == 2]
-    print(f"\n{len(changed)} of {len(pairs)} pairs change their order by mean: Kendall's tau {tau:.2f}.")
-    for number in changed:
+        by_names = pairs_of(scores)
+        verdicts.append([pair.verdict != OPEN for pair in with_holm([by_names[pair][0] for pair in pairs])])
+    reversals = [n for n, (a, b) in enumerate(pairs) if len({s[a].mean > s[b].mean for s in by_length}) == 2]
+    print(f"\n{len(reversals)} of {len(pairs)} pairs change their order by mean: Kendall's tau {tau:.2f}.")
+    for number in reversals:
         apart = ["told apart" if each[number] else "not told apart" for each in verdicts]
         print(f"{' and '.join(pairs[number])}: {apart[0]} after 200 steps, {apart[1]} after {STEPS}")
     print(f"told apart (Holm over {len(pairs)}): {sum(verdicts[0])} after 200 steps, {sum(verdicts[1])} after {STEPS}")

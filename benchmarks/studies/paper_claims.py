@@ -20,17 +20,7 @@ import claims_of_logs  # noqa: F401, its rules
 import claims_of_suite  # noqa: F401
 import claims_of_table1  # noqa: F401
 from reidbench_reports.claims import Claim, read_claims
-from scaled_runs import (
-    FAILS,
-    HOLDS,
-    NOT_RUN,
-    OPEN,
-    RULES,
-    SEEDS,
-    Judgement,
-    MissingRunsError,
-    Runs,
-)
+from scaled_runs import FAILS, HOLDS, NOT_RUN, OPEN, RULES, SEEDS, Judgement, MissingRunsError, Runs
 
 from reidbench.utils.atomic import write_atomic
 
@@ -39,8 +29,6 @@ CLAIMS, PAGE = CHECKOUT / "leaderboards" / "paper" / "claims.toml", CHECKOUT / "
 HEADINGS = "\n| section | claim | verdict |\n|---|---|---|\n"
 WIDTH = 120
 VALUE = r'"""(?s:.*?)"""|\'\'\'(?s:.*?)\'\'\'|"[^"\n]*"|\'[^\'\n]*\''  # of a text in TOML, without escaped quotes
-
-# Claims.
 
 
 def judge(claims: list[Claim], runs: Runs) -> dict[str, Judgement]:

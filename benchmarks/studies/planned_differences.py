@@ -63,12 +63,11 @@ def print_planned(
     print(f"|---|---|---|---|---|{'---|' * bool(published)}")
     family = with_holm([pair for *_, pair, _ in planned])
     for number, ((a, b, _, sign), pair) in enumerate(zip(planned, family, strict=True)):
-        gain, p = Difference.of(pair, sign), pair.p_holm
-        verdict = pair.verdict if pair.verdict == OPEN else more if gain.gap > 0 else less
-        p_text = "below 0.0001" if p is not None and p < 5e-5 else f"{p:.4f}"
-        shown = f"{gain.gap:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {p_text}"
-        theirs = f" {published[number]:+.2f} |" if published else ""
-        print(f"| {a} - {b} | {shown} | {verdict} |{theirs}")
+        gain = Difference.of(pair, sign)
+        verdict = OPEN if pair.verdict == OPEN else more if gain.gap > 0 else less
+        p = "below 0.0001" if pair.p_holm < 5e-5 else f"{pair.p_holm:.4f}"
+        published_gap = f" {published[number]:+.2f} |" if published else ""
+        print(f"| {a} - {b} | {gain.gap:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {p} | {verdict} |{published_gap}")
 
 
 def table1() -> None:

@@ -203,13 +203,12 @@ class Request:
     recipe: str
     metric: str = "euclidean"
     rerank: str = "none"
-    seeds: int = 3
+    seeds: int = SEEDS
     backbone: str = "tiny"
 
     def __str__(self) -> str:
-        options = [
-            each for each in (self.backbone, self.metric, self.rerank) if each not in ("tiny", "euclidean", "none")
-        ]
+        others = {"tiny": self.backbone, "euclidean": self.metric, "none": self.rerank}  # by the default
+        options = [value for default, value in others.items() if value != default]
         return join([f"{self.loss} on {self.protocol}", self.recipe, *options])
 
     def matches(self, record: RunRecord) -> bool:

@@ -11,14 +11,15 @@ below them is what the chosen metric alone changes, and the comparison without l
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from reidbench_reports.study import spec_values
-from reidbench_reports.study_charts import scores
+from reidbench_reports.study_charts import scores as score_chart
 from scaled_runs import Difference, join, mean_and_sd_text, read_scores
 
 import reidbench
-from reidbench import mean_and_sd
+from reidbench import mean_and_sd, named_score
 from reidbench.reports.chart_figures import chart_figure
 from reidbench.studies.comparison import Comparison, Pair, compare
 from reidbench.studies.page import compare_study
@@ -32,11 +33,10 @@ def difference(pair: Pair | None) -> str:
     return str(Difference.of(pair)) if pair else "–"
 
 
-def print_scores(result: StudyResult, comparison: Comparison) -> None:
+def print_scores(result: StudyResult, comparison: Comparison, primary: str) -> None:
     """Print the scores of each loss and what tuning gains, then the differences to the reference."""
     print("| loss | tuned | default | tuned - default | may be the best |\n|---|---|---|---|---|")
     by_loss = {each.loss: each for each in result.losses}
-    primary = result.losses[0].finals[0].record.evaluation.primary
     for each in comparison.losses:
         default = mean_and_sd_text(final.record.scores[primary] for final in by_loss[each.name].defaults)
         tuned = mean_and_sd_text(each.scores) if by_loss[each.name].trials else "–"
@@ -63,44 +63,54 @@ def print_choices(result: StudyResult) -> None:
             print(f"| `{each.loss}` | metric | {join(trial.metric for trial in each.winners)} |")
 
 
-def print_remarks(result: StudyResult, comparison: Comparison) -> None:
-    """Print what the metric alone changes, and the comparison without losses whose seeds vary more."""
+def print_gains_by_metric(result: StudyResult, primary: str) -> None:
+    """Print validation scores of the options as given by metric, and what the chosen metric alone gains on the test."""
+    print()
     for each in result.losses:
         if not each.trials:
             continue
-        given = [trial.scores for trial in each.trials if trial.number == 1]
-        means = [f"{metric} {100 * mean_and_sd(by[metric] or 0 for by in given)[0]:.1f}" for metric in given[0]]
+        by_metric = [trial.scores for trial in each.trials if trial.number == 1]
+        means = [f"{metric} {100 * mean_and_sd(by[metric] or 0 for by in by_metric)[0]:.1f}" for metric in by_metric[0]]
         print(f"{each.loss}: the options as given, on validation: {join(means)}")
         tuned, default = ({run.record.train_id: run.record for run in runs} for runs in (each.finals, each.defaults))
-        same = [(tuned[key], default[key]) for key in tuned.keys() & default.keys() if tuned[key].id != default[key].id]
-        gains = [100 * (a.scores[a.evaluation.primary] - b.scores[b.evaluation.primary]) for a, b in same]
+        same = [key for key in tuned.keys() & default.keys() if tuned[key].id != default[key].id]
+        gains = sorted(100 * (tuned[key].scores[primary] - default[key].scores[primary]) for key in same)
         if gains:
-            print(f"    the same trainings under the chosen metric: {join(f'{gain:+.2f}' for gain in sorted(gains))}")
-    varied = {each.name for each in comparison.losses if each.seeds_vary_more}
-    read = {each.loss: read_scores([(final.folder, final.record) for final in each.finals]) for each in result.losses}
-    pids = read[NONE].pids
-    for without in (set(), varied):
-        values = {name: each.values for name, each in read.items() if name not in without | {NONE}}
-        alone = compare(values, pids, against=result.study.against)
-        best = join(each.name for each in alone.losses if each.may_be_best)
-        ps = join(f"{name} {pair.p_holm:.3f}" for name, pair in alone.against.items())
-        name = f"without {join(without)}" if without else "all"
-        print(f"\n{name}: pooled sd {100 * alone.pooled**0.5:.2f}; may be the best: {best}\np (Holm): {ps}")
+            print(f"    the same trainings under the chosen metric: {join(f'{gain:+.2f}' for gain in gains)}")
+
+
+def print_comparison(name: str, comparison: Comparison) -> None:
+    """Print the pooled standard deviation, the losses that may be the best, and the p values against the reference."""
+    best = join(each.name for each in comparison.losses if each.may_be_best)
+    ps = join(f"{loss} {pair.p_holm:.3f}" for loss, pair in comparison.against.items())
+    print(f"\n{name}: pooled sd {100 * comparison.pooled**0.5:.2f}; may be the best: {best}\np (Holm): {ps}")
+
+
+def without(excluded: Collection[str], result: StudyResult, primary: str) -> Comparison:
+    """Return the comparison of a study without some of its losses."""
+    trained = [each for each in result.losses if each.loss not in {NONE, *excluded}]
+    scores = {
+        each.loss: read_scores([(final.folder, final.record) for final in each.finals], primary) for each in trained
+    }
+    pids = next(iter(scores.values())).pids
+    return compare({name: each.values for name, each in scores.items()}, pids, against=result.study.against)
 
 
 def main(study: str, picture: str | None) -> None:
     """Print the tables of a study, or draw its final seeds and means if a file is named."""
     result = reidbench.study(STUDIES / study)
-    comparison = compare_study(result)
+    comparison, primary = compare_study(result), result.losses[0].finals[0].record.evaluation.primary
     if picture:
-        figure = chart_figure(scores(comparison))
-        figure.axes[0].set_xlabel("mAP, %")
+        figure = chart_figure(score_chart(comparison))
+        figure.axes[0].set_xlabel(f"{named_score(primary).label}, %")
         figure.savefig(picture, dpi=150, facecolor="white")
         return
-    print_scores(result, comparison)
+    print_scores(result, comparison, primary)
     print_choices(result)
-    print()
-    print_remarks(result, comparison)
+    print_gains_by_metric(result, primary)
+    print_comparison("all", comparison)
+    if unstable := [each.name for each in comparison.losses if each.seeds_vary_more]:
+        print_comparison(f"without {join(unstable)}", without(unstable, result, primary))
     trials = [trial for each in result.losses for trial in each.trials]
     finals = {record.train_id: sum(record.seconds.values()) for record in result.runs.values()}
     hours = (sum(trial.seconds for trial in trials) + sum(finals.values())) / 3600

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from reidbench_reports.combinations import best_trained_first
-from reidbench_reports.failures import choose
+from reidbench_reports.failures import Failures, choose
 
+from reidbench.errors import OptionError
 from reidbench.ranking.scores import average_precision
 from reidbench.reports.artifacts import RunFiles
 from tests.support.parts import build_part, printed
@@ -22,6 +23,12 @@ def test_queries_are_chosen_by_average_precision():
     assert choose(ranking, 2) == {"Hardest": [1, 5], "Median": [5, 3], "Best": [0, 4]}
     assert [len(queries) for queries in choose(ranking, 99).values()] == [5, 5, 5]
     assert [len(queries) for queries in choose(ranking_of([[]]), 3).values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("top", [-1, 0, 11])
+def test_top_beyond_the_stored_images_is_refused(top):
+    with pytest.raises(OptionError, match="top"):
+        Failures(top=top)
 
 
 def test_rows_have_ranks_and_distances_and_borders(ran):

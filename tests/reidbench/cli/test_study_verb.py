@@ -58,8 +58,8 @@ def test_page_that_fails_hides_no_table(reidbench_call, folder, tmp_path, monkey
     monkeypatch.setattr(hours, "plan_study", lambda *_, **__: plan)
     monkeypatch.setattr(plan_output, "print_plan", lambda *_, **__: None)
     monkeypatch.setattr(run_study, "run_study", lambda *_: result)
-    given = ("study", str(folder), "--html", str(tmp_path / "page.html"))  # a page that was requested is a failure
-    for arguments, code in ((given, 1), (("study", "--loss", "batch_hard", "--trials", "0"), 0)):
+    with_html = ("study", str(folder), "--html", str(tmp_path / "page.html"))  # a requested page must not fail
+    for arguments, code in ((with_html, 1), (("study", "--loss", "batch_hard", "--trials", "0"), 0)):
         done = reidbench_call(*arguments)
         assert done.returncode == code
         assert all(loss in done.stdout for loss in LOSSES)
