@@ -85,6 +85,7 @@ def test_the_page_has_every_claim_with_its_verdict():
     [
         ("planned_differences", "table1", "studies/table1"),
         ("planned_differences", "steps", "studies/learning_curves"),
+        ("planned_differences", "ablation", "studies/embedding_and_batch"),
         ("searched_study", "losses", "losses/index"),
     ],
 )
