@@ -121,8 +121,7 @@ def write(folder: Path, verification: Verification) -> list[Path]:
 
 def _away(scores: Mapping[str, float], published: Mapping[str, float]) -> dict[str, float]:
     """Return the ``scores`` that are more than the tolerance away from the published ones of the same names."""
-    margin = TOLERANCE + 1e-9
-    return {name: value for name, value in scores.items() if abs(value - published.get(name, value)) > margin}
+    return {name: value for name, value in scores.items() if abs(value - published.get(name, value)) > TOLERANCE + 1e-9}
 
 
 def _external_tiers(folder: Path, planner: Planner, given: Files, result: Verification) -> Iterator[tuple[str, Tier]]:
@@ -160,9 +159,10 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
     """Return the tier of each run that agrees with the lists, by folder; add problems and notes to ``result``.
 
     It is recomputed where its scores follow here from ``weights``, files by sha256, or from no training. Runs of one
-    network share its embeddings, which are computed anew.
+    network share its embeddings, which are computed anew, and those of one test also its scores.
     """
     tiers: dict[Path, Tier] = {}
+    scored: dict[tuple[str, ...], Mapping[str, float]] = {}
     key, cache = None, None
     with tempfile.TemporaryDirectory() as empty, float32_products():
         torch.set_num_threads(planner.machine.threads)
@@ -173,11 +173,10 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
                 result.notes.append(str(error))
                 continue
             result.problems += problems
-            if problems:
-                continue
-            tiers[path] = "consistent"
+            if not problems:
+                tiers[path] = "consistent"
             file = weights.get(record.weights)
-            if file is None and record.items["loss"].spec != "none":
+            if problems or (file is None and record.items["loss"].spec != "none"):
                 continue
             try:
                 run = planner.plan(record.resolved_job())
@@ -186,12 +185,15 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
                 if cache is None or key != _network_key(record):
                     network = _network(run, file).to(planner.machine.device)
                     cache = EmbeddingCache(Path(empty), network, run.protocol.views, planner.machine, write=False)
-                    key = _network_key(record)
-                ranking = rank_split(run, cache.backbone, cache.embeddings)[0].ranking
+                    key, scored = _network_key(record), {}
+                test = tuple(record.items[kind].spec for kind in ("protocol", "metric", "rerank"))
+                if test not in scored:
+                    ranking = rank_split(run, cache.backbone, cache.embeddings)[0].ranking
+                    scored[test] = score(ranking, len(run.split.gallery), run.protocol.rank_scores).as_dict()
             except Exception as error:  # of a plugin too: it costs this run
                 result.notes.append(f"{path}: not recomputed: {error}")
                 continue
-            away = _away(score(ranking, len(run.split.gallery), run.protocol.rank_scores).as_dict(), record.scores)
+            away = _away(scored[test], record.scores)
             if not away:
                 tiers[path] = "recomputed"
             for name, value in away.items():
@@ -260,6 +262,5 @@ def prediction_interval(values: Sequence[float], number: int) -> tuple[float, fl
 
     mean, sd = mean_and_sd(values)
     assert sd is not None
-    t = float(stdtrit(len(values) - 1, 0.995))
-    half = t * sd * math.sqrt(1 / len(values) + 1 / number)
+    half = float(stdtrit(len(values) - 1, 0.995)) * sd * math.sqrt(1 / len(values) + 1 / number)
     return mean - half, mean + half
