@@ -24,18 +24,19 @@ from tests.support.jobs import job, plan_of, run
 from tests.support.paths import CHECKOUT
 from tests.support.rankings import positives_first
 
+SMALL = {
+    "protocol": "synthetic(identities=12, cameras=3, views=original)",
+    "backbone": "tiny(height=32, width=16)",
+    "recipe": "quick(steps=3, p=4, k=2)",
+}
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, data_folder):
     """Two seeds of a trained network and an untrained one."""
     folder = tmp_path_factory.mktemp("trained")
-    small = {
-        "protocol": "synthetic(identities=12, cameras=3, views=original)",
-        "backbone": "tiny(height=32, width=16)",
-        "recipe": "quick(steps=3, p=4, k=2)",
-    }
     for changes in ({}, {"seed": 1}, {"loss": "none"}):
-        assert run(job(**small | changes), results=folder, cache=folder / "cache", data=data_folder)[1].status == "ok"
+        assert run(job(**SMALL | changes), results=folder, cache=folder / "cache", data=data_folder)[1].status == "ok"
     return folder
 
 
@@ -89,6 +90,18 @@ def test_published_weights_make_a_row_recomputed(boards, results, tmp_path, reid
     forge(stored(boards), 0.5)
     merge(boards)
     assert sorted(row["verified"] for row in rows_of(boards)) == ["recomputed", "self-reported"]
+
+
+def test_rows_of_one_untrained_network_are_recomputed_under_their_own_metrics(tmp_path, data_folder):
+    scores = []
+    for changes in ({}, {"metric": "cosine"}, {"recipe": "quick(steps=4, p=4, k=2)"}):
+        _, record, _ = run(job(**SMALL | {"loss": "none"} | changes), results=tmp_path, data=data_folder)
+        scores.append(record.scores["map_market"])
+    assert scores[0] == scores[2] != pytest.approx(scores[1], abs=0.001)
+    add(Store(tmp_path).records(), tmp_path / "boards", allow_dirty=True)
+    result = verify(tmp_path / "boards", planner(tmp_path))
+    assert (result.problems, result.notes) == ([], [])
+    assert [statement.tier for statement in result.rows.values()] == ["recomputed"] * 3
 
 
 def test_statements_of_others_are_never_added(boards, results, tmp_path):
