@@ -91,7 +91,12 @@ def compare() -> None:
     for number in reversals:
         apart = ["told apart" if each[number] else "not told apart" for each in verdicts]
         print(f"{' and '.join(pairs[number])}: {apart[0]} after 200 steps, {apart[1]} after {STEPS}")
-    print(f"told apart (Holm over {len(pairs)}): {sum(verdicts[0])} after 200 steps, {sum(verdicts[1])} after {STEPS}")
+    both = [name for name, *apart in zip(map(" and ".join, pairs), *verdicts, strict=True) if all(apart)]
+    counts = [f"{sum(apart)} after {steps} steps" for apart, steps in zip(verdicts, (200, STEPS), strict=True)]
+    print(f"told apart (Holm over {len(pairs)}): {', '.join(counts)}, {len(both)} after both")
+    for number, steps in enumerate((200, STEPS)):
+        only = [name for name, apart in zip(map(" and ".join, pairs), verdicts[number], strict=True) if apart]
+        print(f"after {steps} steps only: {'; '.join(name for name in only if name not in both)}")
 
 
 if __name__ == "__main__":
