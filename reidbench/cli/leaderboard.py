@@ -97,11 +97,9 @@ def verify(
 
     planner = Planner(load(), local_machine(data=data_root, log=partial(echo, err=True)))
     verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
-    for note in verification.notes:
-        echo(f"note: {note}")
     studies = load_studies(folder)[0]
-    if studies:
-        echo(f"note: {TRIALS_NOTE}")
+    for note in (*verification.notes, *[TRIALS_NOTE] * bool(studies)):
+        echo(f"note: {note}")
     for study in studies if not rows and not verification.problems else ():
         files = StudyFiles(study, planner.machine)
         print_report(default_parts("study_sections", files.records, files))

@@ -92,7 +92,7 @@ class Trial:
     ``recipe_text``: the recipe with this trial's options.
     ``seed``: the seed of the training.
     ``runs``: the id of the run under each metric, by the metric's text.
-    ``scores``: the validation score under each metric, a fraction; None where the training failed.
+    ``scores``: the validation score under each metric, in the study's order: a fraction, or None if it failed.
     ``primary``: the name of that score.
     ``status``: "ok", or the worst verdict of its runs: "failed", "collapsed" or "no_gradient".
     ``error``: the reason of a status other than ok.
@@ -116,7 +116,7 @@ class Trial:
 
     @property
     def metric(self) -> str:
-        """The metric with the best score, the first of equal ones."""
+        """The metric with the best score; of equal ones the study's first."""
         return max(self.scores, key=self._value)
 
     @property
@@ -272,10 +272,12 @@ def store_study(result: StudyResult, folder: Path, name: Callable[[Final], str])
 
 def read_study(folder: Path) -> StudyResult:
     """Return the result of a stored study without its notes; raises DataError."""
-    file = folder / TRIALS_FILE
     stored: StoredStudy = parse_typed(read_text(folder / STUDY_FILE), folder / STUDY_FILE, StoredStudy)
+    file, metrics = folder / TRIALS_FILE, stored.study.metrics
     lines = read_text(file).splitlines() if stored.study.trials else []
-    trials: list[Trial] = parse_typed(f"[{','.join(lines)}]", file, list[Trial])
+    parsed: list[Trial] = parse_typed(f"[{','.join(lines)}]", file, list[Trial])
+    # Keys have no order in JSON, but of equal scores the one under the study's first metric counts.
+    trials = [dataclasses.replace(each, scores={key: each.scores.get(key) for key in metrics}) for each in parsed]
     results = []
     for loss in stored.study.losses:
         names = stored.finals.get(loss, {})

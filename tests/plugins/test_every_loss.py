@@ -1,4 +1,4 @@
-"""The suite of all losses, and the built-in ones in a few steps; tests/plugins/test_pml.py trains those of the library."""
+"""The suite of all losses, and the built-in ones in a few steps; test_pml.py trains those of the library."""
 
 import re
 

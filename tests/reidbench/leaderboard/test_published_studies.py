@@ -105,6 +105,17 @@ def swap_tuning(stored) -> None:
     finals["tuned"], finals["default"] = finals["default"], finals["tuned"]
 
 
+def test_of_equal_scores_that_of_the_first_metric_of_the_study_counts(boards):
+    def equal_scores(trials) -> None:
+        for each in trials:
+            each["scores"] = dict.fromkeys(("cosine", "euclidean"), each["scores"]["euclidean"])
+
+    edit(boards / "studies" / "mine" / "trials.jsonl", equal_scores)
+    ((published,), problems) = load_studies(boards, files=True)
+    assert problems == []
+    assert {trial.metric for loss in published.losses for trial in loss.winners} == {"euclidean"}
+
+
 @pytest.mark.parametrize(
     ("name", "change", "where", "words"),
     [
