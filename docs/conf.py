@@ -41,7 +41,7 @@ NAVIGATION = {
         "leaderboards",
         "publishing",
     ],
-    "Results": ["studies/table1", "studies/learning_curves", "studies/embedding_and_batch"],
+    "Results": ["studies/table1", "studies/learning_curves", "studies/embedding_and_batch", "studies/real_pictures"],
     "Built-in items": [
         f"{folder}/index"
         for folder in (

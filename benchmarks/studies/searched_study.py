@@ -2,10 +2,12 @@
 
     python benchmarks/studies/searched_study.py losses
     python benchmarks/studies/searched_study.py losses docs/images/losses.png
+    python benchmarks/studies/searched_study.py omniglot --other losses
 
 Reads records, ranks and trials in ``leaderboards/studies``. The first tables have the scores of each loss with
 searched and with default options, and the study's own verdicts (docs/study.md); the third has what the searches chose;
 below them is what the chosen metric alone changes, and the comparison without losses whose seeds vary more than others.
+With ``--other`` it prints how far two studies of the same losses agree.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from pathlib import Path
 from reidbench_reports.study import spec_values
 from reidbench_reports.study_charts import scores as score_chart
 from scaled_runs import Difference, join, mean_and_sd_text, read_scores
+from scipy.stats import kendalltau
 
 import reidbench
 from reidbench import mean_and_sd, named_score
 from reidbench.reports.chart_figures import chart_figure
-from reidbench.studies.comparison import Comparison, Pair, compare
+from reidbench.studies.comparison import ALPHA, Comparison, Pair, compare
 from reidbench.studies.page import compare_study
 from reidbench.studies.study import NONE, StudyResult
 
@@ -96,10 +99,36 @@ def without(excluded: Collection[str], result: StudyResult, primary: str) -> Com
     return compare({name: each.values for name, each in scores.items()}, pids, against=result.study.against)
 
 
-def main(study: str, picture: str | None) -> None:
-    """Print the tables of a study, or draw its final seeds and means if a file is named."""
+def print_agreement(comparison: Comparison, other: Comparison) -> None:
+    """Print Kendall's tau between the means of two studies, and the pairs of losses that both tell apart."""
+    means = [{each.name: each.mean for each in study.compared} for study in (comparison, other)]
+    tau = kendalltau(*([by_name[name] for name in means[0]] for by_name in means)).statistic
+    better = [
+        {
+            frozenset((pair.a, pair.b)): max(pair.a, pair.b, key=by_name.__getitem__)
+            for pair in study.pairs
+            if apart(pair)
+        }
+        for study, by_name in zip((comparison, other), means, strict=True)
+    ]
+    both = better[0].keys() & better[1].keys()
+    same = sum(better[0][pair] == better[1][pair] for pair in both)
+    print(f"Kendall's tau between the orders by mean: {tau:.2f}")
+    print(f"pairs told apart: {len(better[0])} and {len(better[1])}, {len(both)} in both, {same} of these in one order")
+
+
+def apart(pair: Pair) -> bool:
+    """Return whether a pair is told apart in the matrix of its study."""
+    return pair.p_holm is not None and pair.p_holm <= ALPHA
+
+
+def main(study: str, picture: str | None, other: str | None) -> None:
+    """Print the tables of a study, or draw its final seeds and means, or compare it with another study."""
     result = reidbench.study(STUDIES / study)
     comparison, primary = compare_study(result), result.losses[0].finals[0].record.evaluation.primary
+    if other:
+        print_agreement(comparison, compare_study(reidbench.study(STUDIES / other)))
+        return
     if picture:
         figure = chart_figure(score_chart(comparison))
         figure.axes[0].set_xlabel(f"{named_score(primary).label}, %")
@@ -121,4 +150,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="the name of a folder in leaderboards/studies")
     parser.add_argument("picture", nargs="?", help="a file that is written instead")
+    parser.add_argument("--other", help="the name of another study of the same losses")
     main(**vars(parser.parse_args()))

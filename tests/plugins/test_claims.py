@@ -87,6 +87,7 @@ def test_the_page_has_every_claim_with_its_verdict():
         ("planned_differences", "steps", "studies/learning_curves"),
         ("planned_differences", "ablation", "studies/embedding_and_batch"),
         ("searched_study", "losses", "losses/index"),
+        ("searched_study", "omniglot", "studies/real_pictures"),
     ],
 )
 def test_pages_of_studies_follow_from_their_records(script, study, page):
