@@ -17,7 +17,7 @@ import itertools
 import json
 from pathlib import Path
 
-from scaled_runs import OPEN, mean_and_sd_text, pairs_of, read_scores
+from scaled_runs import OPEN, Difference, mean_and_sd_text, pairs_of, read_scores
 from scipy.stats import kendalltau
 
 import reidbench
@@ -34,7 +34,7 @@ HEAD = f"""\
 #     reidbench run {SUITE} --device cpu --threads 1 --executor "local(workers=2)"
 #
 # Each has the options and the metric that its searches chose at 200 steps, with the seed of each search: 40 trainings,
-# about 1.5 core-hours; no download. benchmarks/studies/longer_training.py prints this file and compares the lengths.
+# about 0.8 core-hours; no download. benchmarks/studies/longer_training.py prints this file and compares the lengths.
 # docs/losses/index.md has the result.
 
 protocol = "synthetic"
@@ -82,21 +82,23 @@ def compare() -> None:
         print(f"| `{name}` | {' | '.join(texts)} | {' | '.join(str(1 + order.index(name)) for order in places)} |")
     tau = kendalltau(*([scores[name].mean for name in names] for scores in by_length)).statistic
 
-    verdicts, pairs = [], list(itertools.combinations(names, 2))
+    pairs = list(itertools.combinations(names, 2))
+    families = []
     for scores in by_length:
         by_names = pairs_of(scores)
-        verdicts.append([pair.verdict != OPEN for pair in with_holm([by_names[pair][0] for pair in pairs])])
+        families.append(with_holm([by_names[pair][0] for pair in pairs]))
     reversals = [n for n, (a, b) in enumerate(pairs) if len({s[a].mean > s[b].mean for s in by_length}) == 2]
     print(f"\n{len(reversals)} of {len(pairs)} pairs change their order by mean: Kendall's tau {tau:.2f}.")
     for number in reversals:
-        apart = ["told apart" if each[number] else "not told apart" for each in verdicts]
-        print(f"{' and '.join(pairs[number])}: {apart[0]} after 200 steps, {apart[1]} after {STEPS}")
-    both = [name for name, *apart in zip(map(" and ".join, pairs), *verdicts, strict=True) if all(apart)]
-    counts = [f"{sum(apart)} after {steps} steps" for apart, steps in zip(verdicts, (200, STEPS), strict=True)]
-    print(f"told apart (Holm over {len(pairs)}): {', '.join(counts)}, {len(both)} after both")
-    for number, steps in enumerate((200, STEPS)):
-        only = [name for name, apart in zip(map(" and ".join, pairs), verdicts[number], strict=True) if apart]
-        print(f"after {steps} steps only: {'; '.join(name for name in only if name not in both)}")
+        before_it, after_it = (family[number].verdict for family in families)
+        print(f"{' and '.join(pairs[number])}: {before_it} after 200 steps, {after_it} after {STEPS}")
+    apart = [{number for number, pair in enumerate(family) if pair.verdict != OPEN} for family in families]
+    counts = f"{len(apart[0])} after 200 steps, {len(apart[1])} after {STEPS}, {len(apart[0] & apart[1])} after both"
+    print(f"told apart (Holm over {len(pairs)}): {counts}")
+    for steps, family, own, other in zip((200, STEPS), families, apart, reversed(apart), strict=True):
+        print(f"after {steps} steps only:")
+        for number in sorted(own - other):
+            print(f"    {family[number].a} - {family[number].b}: {Difference.of(family[number])}")
 
 
 if __name__ == "__main__":

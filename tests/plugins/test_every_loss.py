@@ -9,7 +9,7 @@ from reidbench.runs.suite import find_suite, load_suite
 from tests.support.jobs import job, run
 from tests.support.paths import CHECKOUT
 
-LOSSES = [each.loss for each in load_suite(find_suite("losses")).jobs]
+LOSSES = list(dict.fromkeys(each.loss for each in load_suite(find_suite("losses")).jobs))
 
 
 def test_the_suite_has_every_loss():
