@@ -90,8 +90,8 @@ def compare() -> None:
     reversals = [n for n, (a, b) in enumerate(pairs) if len({s[a].mean > s[b].mean for s in by_length}) == 2]
     print(f"\n{len(reversals)} of {len(pairs)} pairs change their order by mean: Kendall's tau {tau:.2f}.")
     for number in reversals:
-        before_it, after_it = (family[number].verdict for family in families)
-        print(f"{' and '.join(pairs[number])}: {before_it} after 200 steps, {after_it} after {STEPS}")
+        verdicts = [family[number].verdict for family in families]
+        print(f"{' and '.join(pairs[number])}: {verdicts[0]} after 200 steps, {verdicts[1]} after {STEPS}")
     apart = [{number for number, pair in enumerate(family) if pair.verdict != OPEN} for family in families]
     counts = f"{len(apart[0])} after 200 steps, {len(apart[1])} after {STEPS}, {len(apart[0] & apart[1])} after both"
     print(f"told apart (Holm over {len(pairs)}): {counts}")
