@@ -1,6 +1,7 @@
 """A headless Chromium for tests of pages: whatever goes wrong in a page, or leaves it, is kept."""
 
 import shutil
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -43,6 +44,16 @@ class Visit:
     def fits(self) -> bool:
         """Return whether the page is no wider than its window."""
         return self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    def wait_until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true.
+
+        Playwright's wait_for_function evaluates text inside the page from the second try on, which our pages forbid.
+        """
+        end = time.monotonic() + 30
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"still false after 30 s: {expression}"
+            self.page.wait_for_timeout(20)
 
     def violations(self) -> list[str]:
         """Return what axe-core finds against accessibility, one line a rule, and whether the page is too wide."""

@@ -142,7 +142,7 @@ def open_charts(open_page, folder, charts, **how):
     """Open a page of charts, and wait until all are drawn."""
     (folder / "page.html").write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
     visit = open_page(folder / "page.html", **how)
-    visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
+    visit.wait_until(f"document.querySelectorAll('.plot svg').length === {len(charts)}")
     return visit
 
 
@@ -159,7 +159,7 @@ def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path, open_page
     for summary in shown.page.locator(".data summary").all():
         summary.press("Enter")
     shown.page.set_viewport_size({"width": 390, "height": 800})
-    shown.page.wait_for_function("[...document.querySelectorAll('.plot svg')].every(svg => svg.clientWidth < 390)")
+    shown.wait_until("[...document.querySelectorAll('.plot svg')].every(svg => svg.clientWidth < 390)")
     assert shown.violations() == []
 
 
@@ -209,7 +209,7 @@ def test_long_names_stay_distinct_and_stars_stay(tmp_path, open_page):
     shown = open_charts(open_page, tmp_path, charts)
     for width in (1280, 390):
         shown.page.set_viewport_size({"width": width, "height": 800})
-        shown.page.wait_for_function("[...document.querySelectorAll('svg')].every(svg => svg.clientWidth < innerWidth)")
+        shown.wait_until("[...document.querySelectorAll('svg')].every(svg => svg.clientWidth < innerWidth)")
         for plot in shown.page.locator(".plot").all():
             assert len({text for text in plot.locator("text").all_text_contents() if "loss" in text}) == 20
         assert shown.page.locator(".plot text").all_text_contents().count("*") == 20
