@@ -102,7 +102,7 @@ def _read_finished(folder: Path) -> StudyResult:
     if not (folder / STUDY_FILE).is_file():
         raise DataError(f"{folder}: has no {STUDY_FILE}; expected a finished study, or the file or name of a suite")
     result = read_study(folder.resolve())
-    published = any(run.parent == result.folder for run in result.runs)
-    if published and (problems := [*map(str, study_problems(result))]):
+    # Only a published study holds its runs.
+    if any(run.parent == result.folder for run in result.runs) and (problems := [*map(str, study_problems(result))]):
         raise DataError("\n".join([f"{folder}: its files contradict one another:", *problems[:5]]))
     return result

@@ -20,6 +20,7 @@ from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.page import compare_study
+from reidbench.studies.search import trial_seed
 from reidbench.studies.study import STUDIES, STUDY_FILE, TRIALS_FILE, TUNINGS, StudyResult, read_study, store_study
 from reidbench.utils.arrays import save_arrays
 from reidbench.utils.atomic import write_atomic
@@ -68,12 +69,16 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
         yield file_problem(toml, "is missing")
     elif replace(define_study(str(toml), {}), **chosen) != study:
         yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
-    numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
+    primary, metrics = next(iter(result.runs.values())).evaluation.primary, {*study.metrics}
+    places = itertools.product(range(study.searches), range(1, study.trials + 1))
+    expected = [(*place, trial_seed(study.seed, place[0]), primary, metrics, metrics) for place in places]
     given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
     for each in result.losses:
-        if [(trial.search, trial.number) for trial in each.trials] != numbers * (each.loss != "none"):
+        stored = [(own.search, own.number, own.seed, own.primary, {*own.scores}, {*own.runs}) for own in each.trials]
+        if stored != expected * (each.loss != "none"):
             text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
-            yield file_problem(folder / TRIALS_FILE, text)
+            scored = f"{text}, with the seeds of the searches and {primary} under {' and '.join(study.metrics)}"
+            yield file_problem(folder / TRIALS_FILE, scored)
             continue
         for tuning in TUNINGS if each.trials else TUNINGS[1:]:
             finals = each.by_tuning.get(tuning, ())

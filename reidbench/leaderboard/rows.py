@@ -66,7 +66,6 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: str = "self-
         scores[name] = f"{mean:.6f}"
         if name in headline_scores(first.scores, first.evaluation.primary):
             scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
-    dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
     code = {file for run in seeds for file in run.code_files.items()}
     notes = [deviation for run in seeds for deviation in run.deviations]
@@ -76,7 +75,7 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: str = "self-
     ]
     return {
         "schema": str(first.schema),
-        "dataset": dataset,
+        "dataset": items["dataset"].item.name,
         "protocol": f"{items['protocol'].item.name}@{first.evaluation.version}",
         "track": first.track,
         "loss": str(Spec(tuple(Term(term.weight, Item(term.item.name)) for term in terms))),

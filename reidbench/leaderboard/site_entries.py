@@ -128,8 +128,7 @@ def entries_of(board: Board) -> Iterator[Entry]:
         queries = f"{row['protocol']} {row['data_fingerprint']}"
         base, values = first.setdefault(queries, rankings[0]), None
         if all(same_matches(base, ranking) for ranking in rankings):
-            per_query = named_score(runs[0].evaluation.primary).per_query
-            values = np.stack([per_query(ranking) for ranking in rankings])
+            values = np.stack([named_score(runs[0].evaluation.primary).per_query(ranking) for ranking in rankings])
         path = Path(board.folder.resolve().name) / paths[0].relative_to(board.folder)
         identities = np.unique(identities_of(rankings[0]), return_inverse=True)[1]
         yield Entry(row, runs, board.statements.get(row["config_hash"]), path, queries, identities, values)

@@ -64,8 +64,7 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
 def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> list[Trial]:
     """Run all trials and return them by loss, search and number; a file always holds those that have ended."""
     plan, file = trainings.plan(trainings.trials), trainings.folder / TRIALS_FILE
-    of_finals = sum(pixels_left(trainings.expected)) - sum(pixels_left(plan))
-    plan = replace(plan, later_pixels=of_finals)
+    plan = replace(plan, later_pixels=sum(pixels_left(trainings.expected)) - sum(pixels_left(plan)))
     records = dict(plan.records)
     trials = trainings.results(records)
     if trials:  # the same runs may have been those of a study under another name

@@ -141,8 +141,7 @@ def trial_values(space: SearchSpace, study_seed: int, search: int, number: int) 
     """
     sobol = qmc.Sobol(len(space.dimensions), rng=stream_key(study_seed, "search", search, space.stream))
     index = number - 2
-    point = sobol.random_base2(index.bit_length())[index]
-    pairs = zip(space.dimensions, point, strict=True)
+    pairs = zip(space.dimensions, sobol.random_base2(index.bit_length())[index], strict=True)
     return {dimension.name: value_at(dimension.searched, float(share)) for dimension, share in pairs}
 
 

@@ -116,8 +116,8 @@ class Trial:
 
     @property
     def metric(self) -> str:
-        """The metric with the best score; of equal ones the study's first."""
-        return max(self.scores, key=self._value)
+        """The metric with the best score, of equal ones the study's first; empty without scores."""
+        return max(self.scores, key=self._value, default="")
 
     @property
     def options(self) -> tuple[str, str, str]:
@@ -127,7 +127,7 @@ class Trial:
     @property
     def score(self) -> float:
         """The best score under any metric; 0 where the training failed."""
-        return self.scores[self.metric] or 0.0
+        return self.scores.get(self.metric) or 0.0
 
     @property
     def rank_key(self) -> tuple[bool, float]:
@@ -135,7 +135,7 @@ class Trial:
         return self.status == "ok", self._value(self.metric)
 
     def _value(self, metric: str) -> float:
-        score = self.scores[metric]
+        score = self.scores.get(metric)
         if score is None:
             return float("-inf")
         return score if named_score(self.primary).higher_is_better else -score
@@ -277,7 +277,8 @@ def read_study(folder: Path) -> StudyResult:
     lines = read_text(file).splitlines() if stored.study.trials else []
     parsed: list[Trial] = parse_typed(f"[{','.join(lines)}]", file, list[Trial])
     # Keys have no order in JSON, but of equal scores the one under the study's first metric counts.
-    trials = [dataclasses.replace(each, scores={key: each.scores.get(key) for key in metrics}) for each in parsed]
+    scores = [{key: each.scores[key] for key in metrics if key in each.scores} | {**each.scores} for each in parsed]
+    trials = [dataclasses.replace(each, scores=own) for each, own in zip(parsed, scores, strict=True)]
     results = []
     for loss in stored.study.losses:
         names = stored.finals.get(loss, {})

@@ -19,6 +19,7 @@ from tests.support.records import digest, make_item
 
 FILE = cases(__file__, "file")
 TUNED = "quick(learning_rate=0.003)"
+OTHERS = "of batch_hard, with the seeds of the searches and map_market under euclidean and cosine"
 
 
 def trial(loss: str, search: int, number: int) -> Trial:
@@ -127,6 +128,12 @@ def test_of_equal_scores_that_of_the_first_metric_of_the_study_counts(boards):
         ("trials.jsonl", lambda trials: trials[0]["scores"].update(euclidean=0.9), "record.json", "batch_hard, tuned"),
         ("trials.jsonl", lambda trials: trials.pop(), "trials.jsonl", "1 to 2 in searches 0 to 1 of batch_all"),
         ("trials.jsonl", lambda trials: trials[0].pop("code"), "study.json", "trials.jsonl: [0].code"),
+        ("trials.jsonl", lambda trials: trials[0]["scores"].update(xqda=0.9), "trials.jsonl", OTHERS),
+        ("trials.jsonl", lambda trials: trials[0]["scores"].pop("cosine"), "trials.jsonl", OTHERS),
+        ("trials.jsonl", lambda trials: trials[1].update(scores={}), "trials.jsonl", OTHERS),
+        ("trials.jsonl", lambda trials: trials[0].update(runs={}), "trials.jsonl", OTHERS),
+        ("trials.jsonl", lambda trials: trials[0].update(seed=0), "trials.jsonl", OTHERS),
+        ("trials.jsonl", lambda trials: trials[0].update(primary="r1"), "trials.jsonl", OTHERS),
     ],
 )
 def test_changed_files_of_a_study_are_named(boards, name, change, where, words, reidbench_main):
