@@ -11,12 +11,14 @@ Generalization Error", corrected resampled t-test) for splits that share people:
 
 from __future__ import annotations
 
+import argparse
 import itertools
 
 import numpy as np
-from scaled_runs import SEEDS, Difference, Floats, Request, Runs, mean_and_sd_text
+from scaled_runs import SEEDS, Difference, Floats, Request, Runs, mean_and_sd_text, run_script
 from scipy.special import stdtrit
 
+import reidbench
 from reidbench.runs.suite import find_suite, load_suite
 
 SUITE = "faces"
@@ -47,6 +49,7 @@ def corrected_interval(gains: Floats) -> Difference:
 
 def main() -> None:
     """Print the scores, then the differences between the losses."""
+    reidbench.records(SUITE)  # where there are none, its error names the command
     runs = Runs(None, seeds=SEEDS)
     losses = list(dict.fromkeys(str(job.loss) for job in load_suite(find_suite(SUITE)).jobs))
     scores = {
@@ -65,4 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    run_script(main)

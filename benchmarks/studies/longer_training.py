@@ -17,7 +17,7 @@ import itertools
 import json
 from pathlib import Path
 
-from scaled_runs import OPEN, Difference, mean_and_sd_text, pairs_of, read_scores
+from scaled_runs import OPEN, Difference, mean_and_sd_text, pairs_of, read_scores, run_script
 from scipy.stats import kendalltau
 
 import reidbench
@@ -105,4 +105,4 @@ if __name__ == "__main__":
     parts = {"suite": suite, "compare": compare}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=parts)
-    parts[parser.parse_args().part]()
+    run_script(parts[parser.parse_args().part])

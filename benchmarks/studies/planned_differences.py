@@ -23,7 +23,7 @@ import numpy as np
 from claims_of_suite import synthetic
 from claims_of_table1 import MARGINS, OPTIONS, SOFT, at_margin, margins_of, table
 from reidbench_reports.published import published_numbers
-from scaled_runs import OPEN, SEEDS, Difference, Runs, Scores, mean_and_sd_text, pairs_of
+from scaled_runs import OPEN, SEEDS, Difference, Runs, Scores, mean_and_sd_text, pairs_of, run_script
 
 from reidbench.studies.comparison import ALPHA, Pair, compare, with_holm
 
@@ -158,4 +158,4 @@ if __name__ == "__main__":
     tables = {"table1": table1, "steps": steps, "ablation": ablation}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tables)
-    tables[parser.parse_args().table]()
+    run_script(tables[parser.parse_args().table])

@@ -18,7 +18,7 @@ from reidbench_reports.claims import Verdict
 from scipy.special import stdtrit
 
 import reidbench
-from reidbench import DataError, RunFiles, RunRecord, mean_and_sd
+from reidbench import DataError, ReidbenchError, RunFiles, RunRecord, mean_and_sd
 from reidbench.ranking.rankings import read_ranking
 from reidbench.ranking.scores import named_score
 from reidbench.reports.compare_runs import identities_of
@@ -41,6 +41,14 @@ SUITE = f"reidbench run claims_scaled {CPU}"
 
 class MissingRunsError(Exception):
     """Runs that a rule needs are not in the results folder; the message names them."""
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run the function of a script; what is missing or cannot be written ends it with a message."""
+    try:
+        main()
+    except (ReidbenchError, MissingRunsError, OSError) as error:
+        raise SystemExit(str(error)) from None
 
 
 def join(values: Iterable[object]) -> str:

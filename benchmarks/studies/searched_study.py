@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from reidbench_reports.study import spec_values
 from reidbench_reports.study_charts import scores as score_chart
-from scaled_runs import Difference, join, mean_and_sd_text, read_scores
+from scaled_runs import Difference, join, mean_and_sd_text, read_scores, run_script
 from scipy.stats import kendalltau
 
 import reidbench
@@ -148,7 +149,9 @@ def main(study: str, picture: str | None, other: str | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", help="the name of a folder in leaderboards/studies")
-    parser.add_argument("picture", nargs="?", help="a file that is written instead")
-    parser.add_argument("--other", help="the name of another study of the same losses")
-    main(**vars(parser.parse_args()))
+    studies = sorted(file.parent.name for file in STUDIES.glob("*/trials.jsonl"))
+    parser.add_argument("study", choices=studies, help="the name of a study with searches")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("picture", nargs="?", help="a file that is written instead, such as x.png")
+    instead.add_argument("--other", choices=studies, help="another study of the same losses, which it is compared with")
+    run_script(partial(main, **vars(parser.parse_args())))
