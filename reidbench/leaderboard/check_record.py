@@ -135,8 +135,7 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
     numbers = {f"scores.{name}": (record.scores.get(name), 1.0) for name in _scores(record)}
     numbers |= {f"seconds.{phase}": (record.seconds.get(phase), math.inf) for phase in ("train", "embed")}
     for field, (number, most) in (numbers | {"job.seed": (record.job.seed, MOST_SEED)}).items():
-        valid = number is not None and 0 <= number <= most
-        yield field, valid, f"must be from 0 to {most:,}, got {number!r}"
+        yield field, number is not None and 0 <= number <= most, f"must be from 0 to {most:,}, got {number!r}"
     for kind, count in record.dataset.contradictions.items():
         text = f"{count:,} {kind.replace('_', ' ')}; such scores are no test"
         # Numbers may mean other identities in training and test.

@@ -74,11 +74,11 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
     expected = [(*place, trial_seed(study.seed, place[0]), primary, metrics, metrics) for place in places]
     given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
     for each in result.losses:
-        stored = [(own.search, own.number, own.seed, own.primary, {*own.scores}, {*own.runs}) for own in each.trials]
-        if stored != expected * (each.loss != "none"):
-            text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
-            scored = f"{text}, with the seeds of the searches and {primary} under {' and '.join(study.metrics)}"
-            yield file_problem(folder / TRIALS_FILE, scored)
+        trials = [(one.search, one.number, one.seed, one.primary, {*one.scores}, {*one.runs}) for one in each.trials]
+        if trials != expected * (each.loss != "none"):
+            numbers = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
+            text = f"{numbers}, with the seeds of the searches and {primary} under {' and '.join(study.metrics)}"
+            yield file_problem(folder / TRIALS_FILE, text)
             continue
         for tuning in TUNINGS if each.trials else TUNINGS[1:]:
             finals = each.by_tuning.get(tuning, ())

@@ -162,7 +162,7 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
     network share its embeddings, which are computed anew, and those of one test also its scores.
     """
     tiers: dict[Path, Tier] = {}
-    scored: dict[tuple[str, ...], Mapping[str, float]] = {}
+    scores: dict[tuple[str, ...], Mapping[str, float]] = {}  # of the present network, by protocol, metric, re-ranker
     key, cache = None, None
     with tempfile.TemporaryDirectory() as empty, float32_products():
         torch.set_num_threads(planner.machine.threads)
@@ -185,15 +185,15 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
                 if cache is None or key != _network_key(record):
                     network = _network(run, file).to(planner.machine.device)
                     cache = EmbeddingCache(Path(empty), network, run.protocol.views, planner.machine, write=False)
-                    key, scored = _network_key(record), {}
+                    key, scores = _network_key(record), {}
                 test = tuple(record.items[kind].spec for kind in ("protocol", "metric", "rerank"))
-                if test not in scored:
+                if test not in scores:
                     ranking = rank_split(run, cache.backbone, cache.embeddings)[0].ranking
-                    scored[test] = score(ranking, len(run.split.gallery), run.protocol.rank_scores).as_dict()
+                    scores[test] = score(ranking, len(run.split.gallery), run.protocol.rank_scores).as_dict()
             except Exception as error:  # of a plugin too: it costs this run
                 result.notes.append(f"{path}: not recomputed: {error}")
                 continue
-            away = _away(scored[test], record.scores)
+            away = _away(scores[test], record.scores)
             if not away:
                 tiers[path] = "recomputed"
             for name, value in away.items():

@@ -277,8 +277,8 @@ def read_study(folder: Path) -> StudyResult:
     lines = read_text(file).splitlines() if stored.study.trials else []
     parsed: list[Trial] = parse_typed(f"[{','.join(lines)}]", file, list[Trial])
     # Keys have no order in JSON, but of equal scores the one under the study's first metric counts.
-    scores = [{key: each.scores[key] for key in metrics if key in each.scores} | {**each.scores} for each in parsed]
-    trials = [dataclasses.replace(each, scores=own) for each, own in zip(parsed, scores, strict=True)]
+    ordered = [{key: each.scores[key] for key in metrics if key in each.scores} | {**each.scores} for each in parsed]
+    trials = [dataclasses.replace(each, scores=scores) for each, scores in zip(parsed, ordered, strict=True)]
     results = []
     for loss in stored.study.losses:
         names = stored.finals.get(loss, {})
@@ -289,6 +289,8 @@ def read_study(folder: Path) -> StudyResult:
         }
         own = [each for each in trials if each.loss == loss]
         results.append(LossResult(loss, by_tuning, own, stored.ranges.get(loss, "")))
+    if not any(each.by_tuning for each in results):
+        raise DataError(f"{folder / STUDY_FILE}: names no final run of {', '.join(stored.study.losses)}")
     return StudyResult(stored.study, results, folder)
 
 
@@ -298,5 +300,4 @@ def parse_typed(text: str, file: Path, kind: Any) -> Any:
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(map(describe_problem, error.errors(include_url=False)))
-        raise DataError(f"{file}: {problems}") from None
+        raise DataError(f"{file}: {'; '.join(map(describe_problem, error.errors(include_url=False)))}") from None

@@ -123,6 +123,12 @@ def test_of_equal_scores_that_of_the_first_metric_of_the_study_counts(boards):
         ("study.json", lambda stored: stored["finals"]["none"]["default"].pop(), "study.json", "1 final runs of none"),
         ("study.json", lambda stored: stored["finals"]["batch_all"]["tuned"].append("0" * 12), "study.json", "000000"),
         ("study.json", lambda stored: stored["finals"]["batch_all"]["tuned"].reverse(), "record.json", "job.seed"),
+        (
+            "study.json",
+            lambda stored: stored.update(finals={}),
+            "study.json",
+            "no final run of batch_hard",
+        ),
         ("study.json", swap_tuning, "record.json", "batch_hard, default"),
         ("study.json", lambda stored: stored["study"].update(trials=1), "mine.toml", "another study"),
         ("trials.jsonl", lambda trials: trials[0]["scores"].update(euclidean=0.9), "record.json", "batch_hard, tuned"),
