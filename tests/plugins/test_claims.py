@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import math
+import re
 import subprocess
 import sys
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from reidbench_reports.claims import read_claims
 
@@ -81,22 +84,50 @@ def test_the_page_has_every_claim_with_its_verdict():
 
 
 @pytest.mark.parametrize(
-    ("script", "study", "page"),
+    ("script", "study", "page", "number"),
     [
-        ("planned_differences", "table1", "studies/table1"),
-        ("planned_differences", "steps", "studies/learning_curves"),
-        ("planned_differences", "ablation", "studies/embedding_and_batch"),
-        ("searched_study", "losses", "losses/index"),
-        ("searched_study", "omniglot", "studies/real_pictures"),
+        ("planned_differences", "table1", "studies/table1", 2),
+        ("planned_differences", "steps", "studies/learning_curves", 2),
+        ("planned_differences", "ablation", "studies/embedding_and_batch", 2),
+        ("searched_study", "losses", "losses/index", 3),
+        ("searched_study", "omniglot", "studies/real_pictures", 3),
     ],
 )
-def test_pages_of_studies_follow_from_their_records(script, study, page):
+def test_pages_of_studies_follow_from_their_records(script, study, page, number):
     command = [sys.executable, CHECKOUT / "benchmarks" / "studies" / f"{script}.py", study]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     tables = [block for block in done.stdout.strip().split("\n\n") if block.startswith("|")]
     text = (CHECKOUT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    assert len(tables) >= 2
+    assert len(tables) == number
     assert [table for table in tables if f"\n\n{table}\n\n" not in text] == []
+
+
+def test_the_page_says_how_far_two_studies_agree():
+    command = [
+        sys.executable,
+        CHECKOUT / "benchmarks" / "studies" / "searched_study.py",
+        "omniglot",
+        "--other",
+        "losses",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    tau, first, second, both, same = re.findall(r"[\d.]+", done.stdout)
+    text = " ".join((CHECKOUT / "docs" / "studies" / "real_pictures.md").read_text(encoding="utf-8").split())
+    assert both == same
+    assert f"{both} pairs of losses are told apart in both studies, all in the same order" in text
+    assert f"(Kendall's τ {tau})" in text
+    assert f"{first} of the 66 pairs are told apart here, {second} there" in text
+
+
+def test_interval_of_splits_that_share_people_agrees_with_its_formula(monkeypatch):
+    monkeypatch.syspath_prepend(CHECKOUT / "benchmarks" / "studies")
+    gains = [0.01, 0.02, 0.03, 0.04, 0.10]
+    mean = sum(gains) / 5
+    variance = sum((gain - mean) ** 2 for gain in gains) / 4
+    half = 2.776445 * math.sqrt((1 / 5 + 1) * variance)  # 97.5 % of Student's t with four degrees of freedom
+    interval = importlib.import_module("faces").corrected_interval(np.array(gains))
+    expected = [100 * end for end in (mean, mean - half, mean + half)]
+    assert [interval.gap, interval.low, interval.high] == pytest.approx(expected, rel=1e-6)
 
 
 def test_verdicts_on_table_1_follow_from_its_published_runs(monkeypatch):
